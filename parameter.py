@@ -15,6 +15,7 @@ crf_path = './crf/'                      # folder for the masks and tables of th
 module_path = './module/net550-0.028-0.022.pth'  # weights for val.py: a .pth file, or a folder (its newest epoch)
 module_dir = './module/'                 # folder that train_ds.py writes weights, loss.csv and loss_curve.png to
 figure_path = './img/'                   # folder that draw_figures.py writes to
+grid_tolerance = 0.1                     # how far the corners of a label may lie from those of its CT (mm, above 0)
 
 # ---------------------------------------------------------------------------- phantom
 phantom_train = 8                        # phantoms made for training (cases, 0 or more)

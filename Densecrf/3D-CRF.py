@@ -1,0 +1,28 @@
+"""Refine the masks of val.py with a dense CRF, as one volume.
+
+In:   pred_path/pred-N.*, test_ct_path/volume-N.*, test_seg_path/segmentation-N.* (optional)
+Out:  crf_path/crf-N.nii (uint8), result-post-processing.xlsx and .csv, summary-post-processing.json
+
+    python Densecrf/3D-CRF.py
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from Densecrf.crf import find_predictions, refine_case
+from utilities import cases
+from utilities.command_line import run
+from utilities.tables import print_tables, write_tables
+
+
+def main(para):
+    found = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path)
+    rows, failures = cases.run(lambda prediction: refine_case(prediction, 3, para), found, '3D CRF')
+    if rows:
+        print_tables(*write_tables(Path(para.crf_path), 'result-post-processing', rows, vars(para), failures))
+    return cases.report(len(rows), failures, para.crf_path, 'python utilities/draw_figures.py')
+
+
+if __name__ == '__main__':
+    run(main, __doc__)

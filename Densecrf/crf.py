@@ -1,0 +1,123 @@
+"""A fully connected conditional random field with two labels (Kraehenbuehl and Koltun, NIPS 2011), and its use on a mask.
+
+Energy: -ln 0.9 for the mask's label and -ln 0.1 for the other; a Gaussian kernel of s1 voxels with Potts weight 3; a
+bilateral kernel of s2 voxels and s3 HU with Potts weight 10; kernels normalised symmetrically by 1 / sqrt(K 1), the
+voxel itself included.
+"""
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from utilities.errors import InputError
+from utilities.tables import score
+from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label, renamed, require_same_grid, write
+
+CONFIDENCE = 0.9
+SPATIAL_WEIGHT = 3
+BILATERAL_WEIGHT = 10
+
+
+def dense_crf(image, mask, s1, s2, s3, max_iter, engine='pydensecrf'):
+    """The mask (uint8, 0 or 1) after max_iter mean-field iterations over the image in HU; both (z, y, x) or (y, x).
+
+    An empty mask or array comes back as it is: without liver there is nothing to refine.
+    Raises ValueError for shapes that differ or are not 2D or 3D, for parameters that are not positive and for an unknown
+    engine; InputError if the engine is not installed.
+    """
+    if image.shape != mask.shape or image.ndim not in (2, 3):
+        raise ValueError(f'image and mask: wanted one shape, 2D or 3D, got {image.shape} and {mask.shape}')
+    if min(s1, s2, s3) <= 0 or max_iter < 1:
+        raise ValueError(f's1, s2, s3, max_iter: wanted above 0, got {s1}, {s2}, {s3}, {max_iter}')
+    if engine not in ENGINES:
+        raise ValueError(f'engine: wanted one of {", ".join(ENGINES)}, got {engine!r}')
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint8)
+    return ENGINES[engine](image, mask != 0, s1, s2, s3, max_iter)
+
+
+def pydensecrf_engine(image, mask, s1, s2, s3, max_iter):
+    try:
+        from pydensecrf.densecrf import DenseCRF
+        from pydensecrf.utils import create_pairwise_bilateral, create_pairwise_gaussian
+    except ImportError:
+        raise InputError("pydensecrf is not installed: run 'make setup' with a C++ compiler (g++) at hand") from None
+    liver = np.where(mask, CONFIDENCE, 1 - CONFIDENCE).astype(np.float32).ravel()
+    field = DenseCRF(mask.size, 2)
+    field.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
+    spatial = (s1,) * mask.ndim
+    field.addPairwiseEnergy(create_pairwise_gaussian(spatial, mask.shape), compat=SPATIAL_WEIGHT)
+    features = create_pairwise_bilateral((s2,) * mask.ndim, (s3,), image[..., None], chdim=image.ndim)
+    field.addPairwiseEnergy(features, compat=BILATERAL_WEIGHT)
+    probability = np.asarray(field.inference(max_iter))
+    return (probability[1] > probability[0]).reshape(mask.shape).astype(np.uint8)
+
+
+ENGINES = {'pydensecrf': pydensecrf_engine}
+
+
+def refine(ct, mask, expand, dimensions, **crf):
+    """The CRF inside the box of a mask (z, y, x), grown by `expand` (z, y, x) voxels; outside the box no liver.
+
+    dimensions 3: the box as one volume; 2: slice by slice. crf: s1, s2, s3, max_iter, engine of dense_crf.
+    """
+    refined = np.zeros(mask.shape, np.uint8)
+    if mask.any():
+        box = grown_box(mask, expand)
+        if dimensions == 3:
+            refined[box] = dense_crf(ct[box], mask[box], **crf)
+        else:
+            for z in range(box[0].start, box[0].stop):
+                refined[z][box[1:]] = dense_crf(ct[z][box[1:]], mask[z][box[1:]], **crf)
+    return refined
+
+
+def grown_box(mask, expand):
+    """Slices (z, y, x) of the box around a mask that is not empty, grown on both sides and cut at the volume's border."""
+    box = []
+    for axis, grow in enumerate(expand):
+        held = np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(0, int(held[0]) - grow), int(held[-1]) + 1 + grow))
+    return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, mask.shape))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    case: Case
+    mask: Path
+
+    @property
+    def name(self):
+        return self.case.name
+
+
+def find_predictions(ct_path, seg_path, pred_path):
+    """The cases of ct_path that have a mask in pred_path."""
+    masks = find_volumes(pred_path, 'pred_path (val.py fills it)')
+    found = [Prediction(case, masks[renamed(case.name, 'pred')])
+             for case in find_cases(ct_path, 'test_ct_path', seg_path) if renamed(case.name, 'pred') in masks]
+    if not found:
+        raise InputError(f'{pred_path}: wanted pred-N for the volume-N of {ct_path}, found none; run python val.py')
+    return found
+
+
+def refine_case(prediction, dimensions, para):
+    """Read a CT and its mask, refine the mask, write it to crf_path; returns the row of the table."""
+    start = time.monotonic()
+    case = prediction.case
+    ct, geometry = read_ct(case.ct, para.lower, para.upper)
+    mask, mask_geometry = read_label(prediction.mask)
+    require_same_grid(prediction.mask, mask.shape, mask_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
+    label = None
+    if case.label:
+        label, label_geometry = read_label(case.label)
+        require_same_grid(case.label, label.shape, label_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
+    if not mask.any():
+        tqdm.write(f'{prediction.mask}: the prediction is empty, and stays so')
+    refined = refine(ct, mask, (para.z_expand, para.x_expand, para.y_expand), dimensions,
+                     s1=para.s1, s2=para.s2, s3=para.s3, max_iter=para.max_iter, engine=para.crf_engine)
+    write(Path(para.crf_path) / f'{renamed(case.name, "crf")}.nii', refined, geometry)
+    seconds = time.monotonic() - start
+    return {**score(case.ct.name, label, mask, refined, geometry.spacing, para.surface_tolerance), 'time': seconds}

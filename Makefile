@@ -1,0 +1,32 @@
+PYTHON ?= python3.11
+VENV := .venv/bin
+DEMO := --parameters=experiments/demo.py
+
+.PHONY: setup demo test clean-demo
+
+setup: .venv/ready
+
+# torch's CPU build and all others by pip; pydensecrf apart, since it alone needs a compiler
+.venv/ready: requirements.txt requirements-crf.txt requirements-test.txt build-constraints.txt
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
+	$(VENV)/python -m pip install -q --disable-pip-version-check --build-constraint build-constraints.txt -r requirements.txt -r requirements-test.txt
+	CYTHON_FORCE_REGEN=1 $(VENV)/python -m pip install -q --disable-pip-version-check --build-constraint build-constraints.txt \
+	  -r requirements-crf.txt >.venv/pydensecrf.log 2>&1 || \
+	  echo "pydensecrf could not be built (a C++ compiler is needed; see .venv/pydensecrf.log): the CRF engine 'pydensecrf' is missing, all else works"
+	touch $@
+
+demo: setup
+	$(VENV)/python data_prepare/make_phantom.py $(DEMO)
+	$(VENV)/python data_prepare/get_training_set.py $(DEMO)
+	$(VENV)/python train_ds.py $(DEMO) $(DEMO_EXTRA)
+	$(VENV)/python val.py $(DEMO) $(DEMO_EXTRA)
+	$(VENV)/python Densecrf/2D-CRF.py $(DEMO) --crf_path=./demo/crf-2D/
+	$(VENV)/python Densecrf/3D-CRF.py $(DEMO)
+	$(VENV)/python utilities/draw_figures.py $(DEMO) $(DEMO_EXTRA)
+
+clean-demo:
+	rm -rf demo
+
+test: setup
+	$(VENV)/python -m pytest -q

@@ -1,0 +1,64 @@
+"""Make LiTS-shaped phantoms with a known liver, to try everything without the data set.
+
+Out:  phantom_train cases in train_ct_path and train_seg_path, phantom_test more in test_ct_path and test_seg_path,
+      as volume-N.nii and segmentation-N.nii with manifest.json; a folder that holds anything else is left alone
+
+    python data_prepare/make_phantom.py --parameters=experiments/demo.py
+"""
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from utilities import cases
+from utilities.command_line import run
+from utilities.manifest import Manifest
+from utilities.phantom import phantom
+from utilities.volume import Geometry, write
+
+SETTINGS = ('phantom_depth', 'phantom_width', 'seed')
+FLIPPED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # patient left and front at high indices, as many scanners store it
+
+
+def main(para):
+    settings = {name: getattr(para, name) for name in SETTINGS}
+    numbers = range(para.phantom_train + para.phantom_test)
+    folders = {}
+    for path, name in ((para.train_ct_path, 'train_ct_path'), (para.train_seg_path, 'train_seg_path'),
+                       (para.test_ct_path, 'test_ct_path'), (para.test_seg_path, 'test_seg_path')):
+        folders[name] = Manifest(path, settings, name)
+
+    def make(case):
+        group = 'train' if case.number < para.phantom_train else 'test'
+        ct_folder, seg_folder = folders[f'{group}_ct_path'], folders[f'{group}_seg_path']
+        ct_file, seg_file = f'volume-{case.number}.nii', f'segmentation-{case.number}.nii'
+        if ct_folder.done(case.name, []) and seg_folder.done(case.name, []):
+            return
+        shape, geometry = grid(case.number, para.phantom_depth, para.phantom_width, para.seed)
+        ct, label = phantom(para.seed + case.number, shape, geometry.spacing)
+        write(ct_folder.folder / ct_file, ct, geometry)
+        ct_folder.add(case.name, [], [ct_file])
+        write(seg_folder.folder / seg_file, label, geometry)
+        seg_folder.add(case.name, [], [seg_file])
+
+    numbered = [SimpleNamespace(number=number, name=f'volume-{number}') for number in numbers]
+    results, failures = cases.run(make, numbered, 'phantoms')
+    wrote = f'{para.train_ct_path}, {para.train_seg_path}, {para.test_ct_path} and {para.test_seg_path}'
+    return cases.report(len(results), failures, wrote, 'python data_prepare/get_training_set.py')
+
+
+def grid(number, depth, width, seed):
+    """Shape (z, y, x) and Geometry of a phantom: thickness, pixel size and depth differ from case to case, as in LiTS."""
+    rng = np.random.default_rng([seed, number, 7])
+    z, y, x = max(16, round(depth * rng.uniform(0.8, 1.2))), width, width
+    body = rng.uniform(330, 420)  # mm, the field of view
+    spacing = (body / x, body / y, 300 / z)
+    direction = FLIPPED if number % 2 else Geometry.direction
+    return (z, y, x), Geometry(spacing, tuple(rng.uniform(-200, 200, 3).round(1)), direction)
+
+
+if __name__ == '__main__':
+    run(main, __doc__)

@@ -1,0 +1,49 @@
+"""Training set -> samples."""
+import nibabel
+import numpy as np
+import torch
+
+from utilities.errors import InputError
+from utilities.preprocess import normalise
+from utilities.volume import find_cases, read_header
+
+
+class Dataset(torch.utils.data.Dataset):
+    """Random runs of `size` consecutive slices from the training set that get_training_set.py wrote.
+
+    One item: CT as float32 (1, size, y, x), HU divided by max(|lower|, |upper|), and labels as uint8
+    (size, y / down_scale, x / down_scale). Of an uncompressed file only the sample's slices are read.
+    `samples_per_case` items are drawn from each case. Raises InputError for a folder that is missing or empty, a CT
+    without label, sizes that do not belong together, and fewer slices than `size`.
+    """
+
+    def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
+        self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
+        self.cases = find_cases(ct_dir, 'training_set_path (data_prepare/get_training_set.py fills it)', seg_dir)
+        self.depths = []
+        for case in self.cases:
+            if case.label is None:
+                raise InputError(f'{case.ct}: no label in {seg_dir}; run data_prepare/get_training_set.py again')
+            shape, label_shape = read_header(case.ct)[0], read_header(case.label)[0]
+            wanted = (shape[0], round(shape[1] / down_scale), round(shape[2] / down_scale))
+            if label_shape != wanted:
+                raise InputError(f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}')
+            if shape[0] < size:
+                raise InputError(f'{case.ct}: wanted {size} slices or more, got {shape[0]}; lower size')
+            self.depths.append(shape[0])
+
+    def __len__(self):
+        return len(self.cases) * self.samples_per_case
+
+    def __getitem__(self, index):
+        number = index % len(self.cases)
+        case = self.cases[number]
+        first = int(torch.randint(self.depths[number] - self.size + 1, ()))
+        ct = normalise(read_slices(case.ct, first, first + self.size), self.lower, self.upper)
+        label = read_slices(case.label, first, first + self.size)
+        return torch.from_numpy(ct)[None], torch.from_numpy(label.astype(np.uint8))
+
+
+def read_slices(path, first, last):
+    """Slices first to last - 1 of a volume, (z, y, x) contiguous; only they are read where the file is uncompressed NIfTI."""
+    return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj[..., first:last]).T)

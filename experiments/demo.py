@@ -1,0 +1,37 @@
+"""The whole pipeline on phantoms: minutes on two cores without a GPU, with the full network on small volumes.
+
+    make demo
+"""
+train_ct_path = './demo/data/train/CT/'
+train_seg_path = './demo/data/train/seg/'
+test_ct_path = './demo/data/test/CT/'
+test_seg_path = './demo/data/test/seg/'
+training_set_path = './demo/train/'
+pred_path = './demo/pred/'
+crf_path = './demo/crf/'
+module_path = './demo/module/'
+module_dir = './demo/module/'
+
+phantom_train = 8
+phantom_test = 3
+phantom_depth = 60
+phantom_width = 128
+
+size = 16
+expand_slice = 8
+slice_thickness = 5.0
+stride = 8
+maximum_hole = 2000.0
+
+loss = 'Hybrid'
+learning_rate = 3e-4
+learning_rate_decay = [49]
+learning_rate_factor = 0.2
+batch_size = 2
+samples_per_case = 2
+Epoch = 70
+num_workers = 0
+
+x_expand = 10
+y_expand = 10
+z_expand = 4

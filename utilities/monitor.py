@@ -1,0 +1,63 @@
+"""The loss while it trains: a table and a figure in module_dir always, a visdom plot where a server answers."""
+import csv
+import socket
+import time
+import warnings
+from pathlib import Path
+from urllib.parse import urlparse
+
+from utilities.figures import draw_loss_curve
+
+COLUMNS = ('epoch', 'step', 'loss1', 'loss2', 'loss3', 'loss4', 'total', 'alpha', 'learning_rate', 'seconds')
+FIGURE_EVERY = 60  # seconds; drawing takes a third of one
+
+
+class Monitor:
+    """Rows of losses: `add` a step, `flush` after an epoch. Goes on from the first `steps` rows of loss.csv."""
+
+    def __init__(self, module_dir, server, port, steps=0):
+        self.file, self.figure = Path(module_dir) / 'loss.csv', Path(module_dir) / 'loss_curve.png'
+        self.visdom = connect(server, port)
+        self.drawn = time.monotonic()
+        rows = []
+        if steps and self.file.exists():
+            with open(self.file, newline='') as file:
+                rows = [row for row in list(csv.reader(file))[1:] if int(row[1]) <= steps]
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.csv = open(self.file, 'w', newline='')
+        self.writer = csv.writer(self.csv)
+        self.writer.writerows([COLUMNS, *rows])
+        self.csv.flush()
+
+    def add(self, row, show):
+        """A dict with COLUMNS; `show`: also into visdom."""
+        self.writer.writerow([f'{row[name]:.6g}' if isinstance(row[name], float) else row[name] for name in COLUMNS])
+        if show and self.visdom:
+            try:
+                for name in ('loss1', 'loss2', 'loss3', 'loss4', 'total'):
+                    self.visdom.line([row[name]], [row['step']], win=name, update='append', opts={
+                        'title': 'weighted sum' if name == 'total' else name, 'xlabel': 'step', 'ylabel': 'loss'})
+            except Exception as error:  # visdom wraps what its client meets in several types
+                print(f'visdom no longer answers ({type(error).__name__}): going on without, loss.csv has all')
+                self.visdom = None
+
+    def flush(self, last=False):
+        self.csv.flush()
+        if last or time.monotonic() - self.drawn > FIGURE_EVERY:
+            draw_loss_curve(self.file, self.figure)
+            self.drawn = time.monotonic()
+
+
+def connect(server, port):
+    """visdom's client, or None and one warning where no server answers."""
+    if not server:
+        return None
+    address = urlparse(server if '://' in server else f'http://{server}')
+    try:
+        socket.create_connection((address.hostname, port), timeout=2).close()
+        from visdom import Visdom
+        return Visdom(f'{address.scheme}://{address.hostname}', port=port, use_incoming_socket=False, raise_exceptions=True)
+    except Exception as error:
+        warnings.warn(f'no visdom server at {server}:{port} ({type(error).__name__}): training goes on, the curve is in '
+                      'loss.csv and loss_curve.png; start one with: python -m visdom.server -bind_local', stacklevel=2)
+        return None

@@ -1,0 +1,29 @@
+"""From a CT in HU to what the network sees; training set and testing both come through here."""
+import numpy as np
+
+from utilities.resample import zoom
+
+LEVELS = 8  # the network halves its input three times
+
+
+def pad_in_plane(array, down_scale, value):
+    """(z, y, x) array, rows and columns filled up at the far end so that the network can halve them three times."""
+    multiple = LEVELS * round(1 / down_scale)
+    rest = [-n % multiple for n in array.shape[1:]]
+    if not any(rest):
+        return array
+    return np.pad(array, [(0, 0), (0, rest[0]), (0, rest[1])], constant_values=value)
+
+
+def resample_ct(ct, z_factor, down_scale, lower, upper):
+    """CT (z, y, x) in HU, clipped to [lower, upper] -> padded with air, cubic spline zoom by (z_factor, down_scale, down_scale).
+
+    Clipped once more, since a spline overshoots at edges. Integers stay integers (rounded), floats floats.
+    """
+    small = zoom(pad_in_plane(ct, down_scale, lower), (z_factor, down_scale, down_scale), 3)
+    return np.clip(small, lower, upper)
+
+
+def normalise(ct, lower, upper):
+    """HU -> float32 of at most 1 in size; zero stays water."""
+    return ct.astype(np.float32) / np.float32(max(abs(lower), abs(upper)))

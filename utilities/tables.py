@@ -1,0 +1,59 @@
+"""The metrics of many cases as tables: result.xlsx (liver, liver_statistics), result.csv and summary.json."""
+import json
+import math
+
+import pandas
+
+from utilities.calculate_metrics import calculate_metrics
+from utilities.volume import whole_file
+
+FIRST = ['dice', 'jaccard', 'voe', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'time']  # the reference's columns, then ours
+
+
+def score(name, label, before, after, spacing, tolerance):
+    """A row: metrics of the final mask, and with the suffix _before those of the mask it was made from.
+
+    Without a label (None) the row holds the name and the volume in mL alone. overlap and sizes serve the global Dice.
+    """
+    row = {'case': name}
+    if label is None:
+        row['volume_ml'] = float(after.sum(dtype='int64') * math.prod(spacing) / 1000)
+        return row
+    row.update(calculate_metrics(label, after, spacing, tolerance))
+    row.update({f'{key}_before': value for key, value in calculate_metrics(label, before, spacing, tolerance).items()})
+    row['intersection'] = int((label & after).sum(dtype='int64'))
+    row['sizes'] = int(label.sum(dtype='int64') + after.sum(dtype='int64'))
+    return row
+
+
+def write_tables(folder, name, rows, parameters, failures):
+    """Write name.xlsx, name.csv and summary (name with 'result' replaced) into folder; returns the summary's dict."""
+    table = pandas.DataFrame(rows).set_index('case')
+    scored = 'dice' in table
+    sizes = table.pop('sizes').sum() if scored else 0
+    intersection = table.pop('intersection').sum() if scored else 0
+    first = [column for column in FIRST if column in table]
+    table = table[first + [column for column in table if column not in first]]
+    statistics = table.agg(['mean', 'std', 'min', 'max'])
+    with whole_file(folder / f'{name}.xlsx') as part, pandas.ExcelWriter(part, engine='openpyxl') as file:
+        table.to_excel(file, sheet_name='liver')
+        statistics.to_excel(file, sheet_name='liver_statistics')
+    with whole_file(folder / f'{name}.csv') as part:
+        table.to_csv(part)
+    summary = {'cases': len(table), 'scored': int(table['dice'].notna().sum()) if scored else 0,
+               'global_dice': float(2 * intersection / sizes) if sizes else None,
+               'mean': json.loads(statistics.loc['mean'].to_json()), 'failed': dict(failures), 'parameters': parameters}
+    with whole_file(folder / f'{name.replace("result", "summary")}.json') as part:
+        part.write_text(json.dumps(summary, indent=1))
+    return table, summary
+
+
+def print_tables(table, summary):
+    """The metrics a reader looks at first, before and after, one row a case."""
+    if not summary['scored']:
+        print('no labels: predicted, not scored')
+        return
+    columns = [c for key in ('dice', 'assd', 'hd95', 'surface_dice') for c in (f'{key}_before', key)]
+    shown = table[[*columns, 'volume_ml', 'time']]
+    print(pandas.concat([shown, shown.agg(['mean'])]).to_string(float_format=lambda v: f'{v:.3f}'))
+    print(f'global Dice: {summary["global_dice"]:.4f}' if summary['global_dice'] is not None else 'global Dice: no liver')

@@ -1,0 +1,60 @@
+"""Predict the liver in whole CT volumes, and score the masks where labels exist.
+
+In:   test_ct_path/volume-N.*, test_seg_path/segmentation-N.* (optional), module_path
+Out:  pred_path/pred-N.nii (uint8), result.xlsx, result.csv, summary.json
+
+    python val.py --module_path=module/net1000-0.028-0.022.pth
+"""
+import time
+from pathlib import Path
+
+import numpy as np
+
+from net.ResUNet import ResUNet
+from utilities import cases, checkpoint
+from utilities.command_line import run
+from utilities.device import devices
+from utilities.inference import liver_probability
+from utilities.post_process import keep_liver
+from utilities.preprocess import normalise, resample_ct
+from utilities.resample import resize
+from utilities.tables import print_tables, score, write_tables
+from utilities.volume import find_cases, read_ct, read_header, read_label, renamed, require_same_grid, write
+
+
+def main(para):
+    found = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path)
+    network = ResUNet(training=False, down_scale=para.down_scale)
+    print(f'weights: {checkpoint.load_weights(network, para.module_path)}')
+    device = devices(para.gpu)[0]
+    network.to(device)
+    pred_path = Path(para.pred_path)
+
+    def predict(case):
+        start = time.monotonic()
+        shape, geometry = read_header(case.ct)
+        if case.label:
+            require_same_grid(case.label, *read_header(case.label), case.ct, shape, geometry, para.grid_tolerance)
+        ct, geometry = read_ct(case.ct, para.lower, para.upper)
+
+        z_factor = geometry.spacing[2] / para.test_slice_thickness if para.test_slice_thickness else 1
+        small = resample_ct(ct.astype(np.float32), z_factor, para.down_scale, para.lower, para.upper)
+        probability = liver_probability(network, normalise(small, para.lower, para.upper), para.size, para.stride, device,
+                                        normalise(np.array(para.lower), para.lower, para.upper))
+        probability = resize(probability[:, :shape[1], :shape[2]], shape, 1)
+        before = (probability >= para.threshold).astype(np.uint8)
+        mask = keep_liver(before, para.maximum_hole)
+        write(pred_path / f'{renamed(case.name, "pred")}.nii', mask, geometry)
+        seconds = time.monotonic() - start
+
+        label = read_label(case.label)[0] if case.label else None
+        return {**score(case.ct.name, label, before, mask, geometry.spacing, para.surface_tolerance), 'time': seconds}
+
+    rows, failures = cases.run(predict, found, 'prediction')
+    if rows:
+        print_tables(*write_tables(pred_path, 'result', rows, vars(para), failures))
+    return cases.report(len(rows), failures, pred_path, 'python Densecrf/3D-CRF.py')
+
+
+if __name__ == '__main__':
+    run(main, __doc__)
