@@ -38,7 +38,7 @@ def main(para):
         ct, geometry = read_ct(case.ct, para.lower, para.upper)
 
         z_factor = geometry.spacing[2] / para.test_slice_thickness if para.test_slice_thickness else 1
-        small = resample_ct(ct.astype(np.float32), z_factor, para.down_scale, para.lower, para.upper)
+        small = resample_ct(ct.astype(np.float32), z_factor, para.down_scale, para.lower)
         probability = liver_probability(network, normalise(small, para.lower, para.upper), para.size, para.stride, device,
                                         normalise(np.array(para.lower), para.lower, para.upper))
         probability = resize(probability[:, :shape[1], :shape[2]], shape, 1)

@@ -38,7 +38,7 @@ def main(para):
         require_same_grid(case.label, label.shape, label_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
 
         z_factor = geometry.spacing[2] / para.slice_thickness
-        small = resample_ct(ct, z_factor, para.down_scale, para.lower, para.upper)
+        small = np.clip(resample_ct(ct, z_factor, para.down_scale, para.lower), para.lower, para.upper)
         full = zoom(pad_in_plane(label, para.down_scale, 0), (z_factor, 1, 1), 0)
         first, last = liver_slices(full, para.expand_slice, case.label)
         if last - first < para.size:

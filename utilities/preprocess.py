@@ -15,13 +15,12 @@ def pad_in_plane(array, down_scale, value):
     return np.pad(array, [(0, 0), (0, rest[0]), (0, rest[1])], constant_values=value)
 
 
-def resample_ct(ct, z_factor, down_scale, lower, upper):
-    """CT (z, y, x) in HU, clipped to [lower, upper] -> padded with air, cubic spline zoom by (z_factor, down_scale, down_scale).
+def resample_ct(ct, z_factor, down_scale, lower):
+    """CT (z, y, x) in HU, padded with air -> cubic spline zoom by (z_factor, down_scale, down_scale).
 
-    Clipped once more, since a spline overshoots at edges. Integers stay integers (rounded), floats floats.
+    Integers stay integers (rounded), floats floats. A spline overshoots at edges: the values may leave the intensity window.
     """
-    small = zoom(pad_in_plane(ct, down_scale, lower), (z_factor, down_scale, down_scale), 3)
-    return np.clip(small, lower, upper)
+    return zoom(pad_in_plane(ct, down_scale, lower), (z_factor, down_scale, down_scale), 3)
 
 
 def normalise(ct, lower, upper):

@@ -1,0 +1,20 @@
+import torch.nn.functional as F
+from torch import nn
+
+from loss.sums import prepared
+
+
+class WCELoss(nn.Module):
+    """Cross-entropy with class weights: sum(w (-ln probability of the true class)) / sum(w), logarithms held at -100.
+
+    forward: prediction (n, 1, z, y, x) in (0, 1), target (n, z, y, x) in {0, 1} -> scalar.
+    """
+
+    def __init__(self, background_weight=0.05, liver_weight=1.0):
+        super().__init__()
+        self.background_weight, self.liver_weight = background_weight, liver_weight
+
+    def forward(self, prediction, target):
+        p, t = prepared(prediction, target)
+        weight = self.background_weight + (self.liver_weight - self.background_weight) * t
+        return F.binary_cross_entropy(p, t, weight, reduction='sum') / weight.sum()

@@ -1,0 +1,44 @@
+"""What several tests share: scripts through the command line, and volumes on disk."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.reference import recipe
+from utilities.volume import Geometry, write
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py',
+           'Densecrf/3D-CRF.py', 'utilities/draw_figures.py']
+
+
+@pytest.fixture(scope='session')
+def recorded():
+    folder = ROOT / 'tests/reference'
+    return json.loads((folder / 'reference.json').read_text()), dict(np.load(folder / 'reference.npz'))
+
+
+@pytest.fixture
+def script(tmp_path):
+    """script('val.py', size=16, ...) runs a script in tmp_path with these overrides; returns the completed process."""
+    def run(name, *arguments, **overrides):
+        command = [sys.executable, str(ROOT / name), *arguments, *(f'--{k}={v}' for k, v in overrides.items())]
+        environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+    return run
+
+
+@pytest.fixture
+def lits(tmp_path):
+    """The recorded inputs on disk as data/{train,test}/{CT,seg} of tmp_path, parameter.py's default places."""
+    for number, (shape, spacing, seed) in recipe.CASES.items():
+        ct, label = recipe.volume(seed, shape)
+        geometry = Geometry(spacing, recipe.ORIGIN, recipe.DIRECTION)
+        for group in ('train', 'test'):
+            write(tmp_path / f'data/{group}/CT/volume-{number}.nii', ct, geometry)
+            write(tmp_path / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
+    return tmp_path

@@ -1,0 +1,61 @@
+"""Samples: shape, type, values, uniform starts, what is wrong with a training set."""
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from dataset.dataset import Dataset
+from utilities.errors import InputError
+from utilities.volume import Geometry, write
+
+GEOMETRY = Geometry((1, 1, 1))
+
+
+def fill(folder, depth=20, ending='.nii', number=1):
+    rng = np.random.default_rng(number)
+    ct = rng.integers(-200, 201, (depth, 16, 24)).astype(np.int16)
+    ct[:, 0, 0] = np.arange(depth)  # tells a slice's place
+    seg = rng.integers(0, 2, (depth, 32, 48)).astype(np.uint8)
+    write(folder / f'ct/volume-{number}{ending}', ct, GEOMETRY)
+    write(folder / f'seg/segmentation-{number}{ending}', seg, GEOMETRY)
+    return ct, seg
+
+
+@pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
+def test_sample(tmp_path, ending):
+    whole_ct, whole_seg = fill(tmp_path, ending=ending)
+    ct, seg = Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)[0]
+    assert ct.shape == (1, 8, 16, 24) and ct.dtype == torch.float32
+    assert seg.shape == (8, 32, 48) and seg.dtype == torch.uint8
+    first = round(float(ct[0, 0, 0, 0]) * 200)
+    np.testing.assert_allclose(ct[0] * 200, whole_ct[first:first + 8], atol=1e-4)
+    np.testing.assert_array_equal(seg, whole_seg[first:first + 8])
+    assert torch.equal(Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, -100, 400)[0][0].abs().max() <= 0.5, torch.tensor(True))
+
+
+def test_starts_are_uniform(tmp_path):
+    fill(tmp_path, depth=12)
+    samples = Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, samples_per_case=1000)
+    torch.manual_seed(0)
+    starts = Counter(round(float(samples[i][0][0, 0, 0, 0]) * 200) for i in range(1000))
+    assert sorted(starts) == [0, 1, 2, 3, 4] and len(samples) == 1000
+    assert sum((n - 200) ** 2 / 200 for n in starts.values()) < 18.5  # chi-square, 4 degrees of freedom, p = 0.001
+
+
+def test_a_depth_of_exactly_size(tmp_path):
+    fill(tmp_path, depth=8)
+    assert Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)[0][0].shape[1] == 8
+
+
+def test_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match='get_training_set'):
+        Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)
+    fill(tmp_path)
+    with pytest.raises(InputError, match='24 slices or more, got 20'):
+        Dataset(tmp_path / 'ct', tmp_path / 'seg', 24)
+    with pytest.raises(InputError, match='down_scale'):
+        Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, down_scale=1)
+    (tmp_path / 'seg/segmentation-1.nii').unlink()
+    with pytest.raises(InputError, match='no label'):
+        Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)

@@ -1,0 +1,77 @@
+"""The network beside its recorded figures, which stand in test_reference.py."""
+import pytest
+import torch
+
+from loss import LOSSES
+from net.ResUNet import ResUNet
+from utilities import checkpoint
+from utilities.deep_supervision import DeepSupervision
+from utilities.errors import InputError
+
+
+@pytest.mark.parametrize('down_scale, factor', [(1, 1), (0.5, 2), (0.25, 4)])
+def test_heads_follow_down_scale(down_scale, factor):
+    network = ResUNet(training=True, down_scale=down_scale)
+    with torch.no_grad():
+        heads = network(torch.zeros(1, 1, 8, 8, 16))
+        assert [tuple(h.shape) for h in heads] == [(1, 1, 8, 8 * factor, 16 * factor)] * 4
+        assert network.eval()(torch.zeros(1, 1, 8, 8, 16)).shape == (1, 1, 8, 8 * factor, 16 * factor)
+
+
+def test_dropout_only_in_training():
+    network, ct = ResUNet(training=False, drop_rate=0.5), torch.randn(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(network(ct), network(ct))
+        network.train()
+        assert not torch.equal(network(ct)[3], network(ct)[3])
+
+
+def test_losses_of_replicas_add_up_to_those_of_the_whole_batch():
+    supervised = DeepSupervision(ResUNet(training=True, drop_rate=0), LOSSES['Tversky']())
+    ct, label = torch.randn(3, 1, 8, 8, 8), torch.randint(0, 2, (3, 8, 16, 16), dtype=torch.uint8)
+    share = torch.full((3, 1), 1 / 3)
+    with torch.no_grad():
+        whole = supervised(ct, label, share)
+        split = torch.cat([supervised(ct[:2], label[:2], share[:2]), supervised(ct[2:], label[2:], share[2:])])
+    assert whole.shape == (1, 4)
+    torch.testing.assert_close(split.sum(0), whole[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_weights_load_with_and_without_prefix(tmp_path, prefix):
+    source, target = ResUNet(training=False), ResUNet(training=False)
+    checkpoint.save(tmp_path / 'net9-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()})
+    checkpoint.save(tmp_path / 'net10-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()})
+    assert checkpoint.load_weights(target, tmp_path).name == 'net10-0.1-0.1.pth'
+    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+
+
+def test_wrong_checkpoints_are_told(tmp_path):
+    network, path = ResUNet(training=False), tmp_path / 'a.pth'
+    state = network.state_dict()
+    checkpoint.save(path, {k: v for k, v in state.items() if not k.startswith('map4')})
+    with pytest.raises(InputError, match=r'missing \(2\): map4.0.bias, map4.0.weight'):
+        checkpoint.load_weights(network, path)
+    checkpoint.save(path, {**state, 'map4.0.weight': torch.zeros(2, 32, 1, 1, 1), 'other': torch.zeros(1)})
+    with pytest.raises(InputError, match=r'unknown \(1\): other.*map4.0.weight wanted \(1, 32, 1, 1, 1\), got \(2, 32, 1, 1, 1\)'):
+        checkpoint.load_weights(network, path)
+    path.write_bytes(b'no checkpoint')
+    with pytest.raises(InputError, match='is no checkpoint'):
+        checkpoint.load_weights(network, path)
+    with pytest.raises(InputError, match='no such file'):
+        checkpoint.load_weights(network, tmp_path / 'none.pth')
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    torch.save({'map4.0.bias': Evil(tmp_path / 'made')}, tmp_path / 'evil.pth')
+    with pytest.raises(InputError):
+        checkpoint.load_weights(ResUNet(training=False), tmp_path / 'evil.pth')
+    assert not (tmp_path / 'made').exists()

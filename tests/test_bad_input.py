@@ -1,0 +1,109 @@
+"""Bad input through the scripts: one clear line, exit status 1, the other cases done, nothing half-written."""
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from net.ResUNet import ResUNet
+from utilities.volume import Geometry, write
+
+GEOMETRY = Geometry((1.5, 1.5, 2.0))
+SHAPE = (24, 32, 32)
+
+
+def put(folder, number, shape=SHAPE, geometry=GEOMETRY, liver=slice(4, 20)):
+    label = np.zeros(shape, np.uint8)
+    label[liver, 8:24, 8:24] = 1
+    write(folder / f'data/train/CT/volume-{number}.nii', (label * 100).astype(np.int16), geometry)
+    write(folder / f'data/train/seg/segmentation-{number}.nii', label, geometry)
+
+
+def no_label(folder):
+    (folder / 'data/train/seg/segmentation-1.nii').unlink()
+
+
+def other_shape(folder):
+    write(folder / 'data/train/seg/segmentation-1.nii', np.ones((23, 32, 32), np.uint8), GEOMETRY)
+
+
+def other_spacing(folder):
+    write(folder / 'data/train/seg/segmentation-1.nii', np.ones(SHAPE, np.uint8), Geometry((1.5, 1.5, 2.5)))
+
+
+def image_of(dimensions):
+    def make(folder):
+        image = sitk.GetImageFromArray(np.zeros((2, 3, 16, 16)[-dimensions:], np.int16), isVector=False)
+        sitk.WriteImage(image, str(folder / 'data/train/CT/volume-1.nii'))
+    return make
+
+
+def truncated(folder):
+    path = folder / 'data/train/CT/volume-1.nii'
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def nan(folder):
+    array = np.zeros(SHAPE, np.float32)
+    array[0, 0, 0] = np.nan
+    write(folder / 'data/train/CT/volume-1.nii', array, GEOMETRY)
+
+
+def no_liver(folder):
+    put(folder, 1, liver=slice(0, 0))
+
+
+def few_slices(folder):
+    put(folder, 1, shape=(3, 32, 32), liver=slice(1, 2))
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (no_label, 'segmentation-1'), (other_shape, '(23, 32, 32)'), (other_spacing, 'corners'), (image_of(2), '2D'), (image_of(4), '4D'),
+    (truncated, 'cut short'), (nan, 'NaN'), (no_liver, 'holds no liver'), (few_slices, 'wanted 16 slices')])
+def test_a_bad_case_stops_no_other(tmp_path, script, spoil, message):
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    spoil(tmp_path)
+    done = script('data_prepare/get_training_set.py', size=16)
+    assert done.returncode == 1
+    failed = [line for line in done.stdout.splitlines() if line.startswith('failed:')]
+    assert len(failed) == 1 and message in failed[0] and 'volume-1' in failed[0]
+    assert 'Traceback' not in done.stderr
+    assert sorted(p.name for p in (tmp_path / 'train').rglob('*') if p.is_file()) == ['manifest.json', 'segmentation-2.nii', 'volume-2.nii']
+
+
+@pytest.mark.parametrize('name', ['data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/3D-CRF.py', 'Densecrf/2D-CRF.py'])
+@pytest.mark.parametrize('empty', [False, True])
+def test_missing_and_empty_folders(tmp_path, script, name, empty):
+    if empty:
+        for folder in ('data/train/CT', 'data/test/CT', 'train/ct', 'pred'):
+            (tmp_path / folder).mkdir(parents=True)
+    before = sorted(tmp_path.rglob('*'))
+    done = script(name)
+    assert done.returncode == 1 and done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert ('found none' if empty else 'no such folder') in done.stderr
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_wrong_checkpoint(lits, script):
+    torch.save({k: v for k, v in ResUNet(training=False).state_dict().items() if 'map4' not in k}, lits / 'a.pth')
+    done = script('val.py', module_path='a.pth', size=16, stride=4)
+    assert done.returncode == 1 and 'map4.0.weight' in done.stderr and 'Traceback' not in done.stderr
+    assert not (lits / 'pred').exists()
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(lits, script):
+    (lits / 'train').mkdir()
+    (lits / 'train/thesis.tex').write_text('years of work')
+    done = script('data_prepare/get_training_set.py', size=16)
+    assert done.returncode == 1 and 'did not make' in done.stderr
+    assert [p.name for p in (lits / 'train').iterdir()] == ['thesis.tex']
+
+
+def test_finished_cases_are_not_made_again_and_other_settings_replace_them(lits, script):
+    script('data_prepare/get_training_set.py', size=16)
+    file = lits / 'train/ct/volume-1.nii'
+    first = file.stat().st_mtime_ns
+    script('data_prepare/get_training_set.py', size=16)
+    assert file.stat().st_mtime_ns == first
+    script('data_prepare/get_training_set.py', size=16, expand_slice=3)
+    assert file.stat().st_mtime_ns != first

@@ -1,0 +1,86 @@
+"""Prepare, train, resume, predict, refine through the command line, on phantoms too small to learn from."""
+import json
+
+import numpy as np
+import pandas
+import pytest
+
+from utilities.volume import read_header, read_label
+
+SMALL = dict(phantom_train=2, phantom_test=2, phantom_depth=24, phantom_width=40, size=8, stride=4, slice_thickness=12, expand_slice=2,
+             batch_size=2, num_workers=1, visdom_server='', loss='Hybrid', maximum_hole=100)
+MODULE = dict(module_dir='module', module_path='module')
+
+
+@pytest.mark.slow
+def test_from_nothing_to_tables(tmp_path, script):
+    def do(name, **more):
+        done = script(name, **{**SMALL, **MODULE, **more})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    do('data_prepare/make_phantom.py')
+    do('data_prepare/get_training_set.py')
+    assert 'next: python val.py' in do('train_ds.py', Epoch=2)
+    do('train_ds.py', Epoch=4, resume='auto')
+    losses = pandas.read_csv(tmp_path / 'module/loss.csv')
+    assert losses['epoch'].tolist() == [1, 2, 3, 4] and np.isfinite(losses['total']).all()
+    assert len(list((tmp_path / 'module').glob('net*.pth'))) == 2 and (tmp_path / 'module/loss_curve.png').exists()
+    assert json.loads((tmp_path / 'module/parameters.json').read_text())['Epoch'] == 4
+
+    (tmp_path / 'data/test/seg/segmentation-3.nii').unlink()  # a case without label is predicted and not scored
+    do('val.py', threshold=0.3)
+    summary = json.loads((tmp_path / 'pred/summary.json').read_text())
+    assert (summary['cases'], summary['scored'], summary['parameters']['threshold']) == (2, 1, 0.3)
+    sheets = pandas.read_excel(tmp_path / 'pred/result.xlsx', sheet_name=None, index_col=0)
+    assert list(sheets) == ['liver', 'liver_statistics'] and list(sheets['liver'].index) == ['volume-2.nii', 'volume-3.nii']
+    assert list(sheets['liver_statistics'].index) == ['mean', 'std', 'min', 'max']
+    for number in (2, 3):
+        assert read_header(tmp_path / f'pred/pred-{number}.nii') == read_header(tmp_path / f'data/test/CT/volume-{number}.nii')
+
+    pytest.importorskip('pydensecrf', reason='pydensecrf was not built')
+    for dimensions in (2, 3):
+        do(f'Densecrf/{dimensions}D-CRF.py', crf_path=f'crf{dimensions}')
+        table = pandas.read_csv(tmp_path / f'crf{dimensions}/result-post-processing.csv', index_col='case')
+        assert {'dice', 'dice_before'} <= set(table.columns)
+        assert set(np.unique(read_label(tmp_path / f'crf{dimensions}/crf-2.nii')[0])) <= {0, 1}
+    do('utilities/draw_figures.py')
+    assert {p.name for p in (tmp_path / 'img').iterdir()} == {'loss_curve.png', 'segmentation-result.png'}
+
+
+@pytest.mark.slow
+def test_resumed_training_equals_one_never_stopped(tmp_path, script):
+    common = {**SMALL, **MODULE, 'num_workers': 0}
+    assert script('data_prepare/make_phantom.py', **common).returncode == 0
+    assert script('data_prepare/get_training_set.py', **common).returncode == 0
+    for module, epochs in (('whole', (3,)), ('stopped', (1, 3))):
+        for epoch in epochs:
+            done = script('train_ds.py', **{**common, 'module_dir': module, 'Epoch': epoch, 'resume': 'auto'})
+            assert done.returncode == 0, done.stderr
+    columns = ['step', 'loss1', 'loss2', 'loss3', 'loss4', 'total', 'learning_rate']
+    whole, stopped = (pandas.read_csv(tmp_path / m / 'loss.csv')[columns] for m in ('whole', 'stopped'))
+    pandas.testing.assert_frame_equal(whole, stopped, check_exact=True)
+
+
+def test_no_visdom_server_is_no_reason_to_stop(tmp_path, recwarn):
+    from utilities.monitor import Monitor
+    monitor = Monitor(tmp_path, 'http://localhost', 1)  # nothing listens on port 1
+    assert monitor.visdom is None and len([w for w in recwarn if 'no visdom server' in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize('shape', [(20, 32, 32), (5, 101, 122), (16, 64, 48)])
+def test_any_size_is_predicted_on_its_own_grid(shape):
+    import torch
+    from utilities.inference import liver_probability
+    from utilities.preprocess import normalise, resample_ct
+    ct = np.random.default_rng(0).integers(-200, 200, shape).astype(np.float32)
+    small = resample_ct(ct, 1, 0.5, -200)
+    assert small.shape[1] % 8 == small.shape[2] % 8 == 0
+
+    class Bright(torch.nn.Module):  # a network whose answer is known: is the voxel above 0?
+        def forward(self, x):
+            return torch.nn.functional.interpolate((x > 0).float(), scale_factor=(1, 2, 2), mode='nearest')
+
+    probability = liver_probability(Bright(), normalise(small, -200, 200), 16, 5, 'cpu')
+    assert len(probability) == shape[0] and probability.shape[1] >= shape[1] and probability.shape[2] >= shape[2]
+    np.testing.assert_array_equal(probability, np.kron(small > 0, np.ones((1, 2, 2))))
