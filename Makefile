@@ -1,12 +1,12 @@
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
-DEMO := --parameters=experiments/demo.py
+DEMO := --parameters=experiments/demo.py $(DEMO_EXTRA)
 
-.PHONY: setup demo test clean-demo
+.PHONY: setup demo test figures clean-demo
 
 setup: .venv/ready
 
-# torch's CPU build and all others by pip; pydensecrf apart, since it alone needs a compiler
+# pydensecrf apart: it alone needs a compiler
 .venv/ready: requirements.txt requirements-crf.txt requirements-test.txt build-constraints.txt
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
@@ -19,11 +19,14 @@ setup: .venv/ready
 demo: setup
 	$(VENV)/python data_prepare/make_phantom.py $(DEMO)
 	$(VENV)/python data_prepare/get_training_set.py $(DEMO)
-	$(VENV)/python train_ds.py $(DEMO) $(DEMO_EXTRA)
-	$(VENV)/python val.py $(DEMO) $(DEMO_EXTRA)
+	$(VENV)/python train_ds.py $(DEMO)
+	$(VENV)/python val.py $(DEMO)
 	$(VENV)/python Densecrf/2D-CRF.py $(DEMO) --crf_path=./demo/crf-2D/
 	$(VENV)/python Densecrf/3D-CRF.py $(DEMO)
-	$(VENV)/python utilities/draw_figures.py $(DEMO) $(DEMO_EXTRA)
+	$(MAKE) figures
+
+figures: setup
+	$(VENV)/python utilities/draw_figures.py $(DEMO)
 
 clean-demo:
 	rm -rf demo

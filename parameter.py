@@ -12,7 +12,7 @@ test_seg_path = './data/test/seg/'       # folder of their labels; a case withou
 training_set_path = './train/'           # folder that get_training_set.py fills and train_ds.py reads
 pred_path = './pred/'                    # folder for the masks and tables of val.py
 crf_path = './crf/'                      # folder for the masks and tables of the CRF
-module_path = './module/net550-0.028-0.022.pth'  # weights for val.py: a .pth file, or a folder (its newest epoch)
+module_path = './module/net550-0.028-0.022.pth'  # weights for val.py: a .pth file, or a folder (its newest)
 module_dir = './module/'                 # folder that train_ds.py writes weights, loss.csv and loss_curve.png to
 figure_path = './img/'                   # folder that draw_figures.py writes to
 grid_tolerance = 0.1                     # how far the corners of a label may lie from those of its CT (mm, above 0)
@@ -50,7 +50,7 @@ pin_memory = True                        # page-locked samples, for quicker copi
 cudnn_benchmark = True                   # let cuDNN try its algorithms once per input size
 loss = 'Tversky'                         # Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE or WCE
 pretrained_path = ''                     # weights to start from (.pth); '' = a new network
-resume = ''                              # 'auto' = go on from module_dir/last.pth where there is one; '' = start anew
+resume = ''                              # 'auto' = go on from module_dir/last.pth where there is one; '' = a new training
 save_every = 50                          # epochs between two saved networks (1 or more); the last is always saved
 print_every = 5                          # steps between two printed lines and visdom points (1 or more)
 seed = 0                                 # of weights, sampling and phantoms (0 or more)

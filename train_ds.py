@@ -45,7 +45,7 @@ def main(para):
     optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, para.learning_rate_decay, para.learning_rate_factor)
     module_dir = Path(para.module_dir)
-    epoch, step = resume(para, network, optimizer, scheduler) if para.resume == 'auto' else (0, 0)
+    epoch, step = resume(para, network, optimizer, scheduler)
     monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, step)
     with whole_file(module_dir / 'parameters.json') as part:
         part.write_text(json.dumps(vars(para), indent=1))
@@ -91,10 +91,15 @@ def main(para):
 
 
 def resume(para, network, optimizer, scheduler):
-    """Take up the state of module_dir/last.pth. Returns the epochs and steps done, (0, 0) where there is no such file."""
+    """Take up the state of module_dir/last.pth. Returns the epochs and steps done, (0, 0) where there is no such file.
+
+    Raises InputError where there is one and resume is not 'auto': it would be lost.
+    """
     path = Path(para.module_dir) / 'last.pth'
     if not path.exists():
         return 0, 0
+    if para.resume != 'auto':
+        raise InputError(f'{path}: an earlier training is here; go on with it by --resume=auto, or set module_dir to a new folder')
     state = checkpoint.load(path)
     try:
         network.load_state_dict(state['network'])

@@ -22,6 +22,7 @@ def test_from_nothing_to_tables(tmp_path, script):
     do('data_prepare/make_phantom.py')
     do('data_prepare/get_training_set.py')
     assert 'next: python val.py' in do('train_ds.py', Epoch=2)
+    assert 'earlier training' in script('train_ds.py', **SMALL, **MODULE).stderr  # it would be lost
     do('train_ds.py', Epoch=4, resume='auto')
     losses = pandas.read_csv(tmp_path / 'module/loss.csv')
     assert losses['epoch'].tolist() == [1, 2, 3, 4] and np.isfinite(losses['total']).all()
@@ -60,12 +61,6 @@ def test_resumed_training_equals_one_never_stopped(tmp_path, script):
     columns = ['step', 'loss1', 'loss2', 'loss3', 'loss4', 'total', 'learning_rate']
     whole, stopped = (pandas.read_csv(tmp_path / m / 'loss.csv')[columns] for m in ('whole', 'stopped'))
     pandas.testing.assert_frame_equal(whole, stopped, check_exact=True)
-
-
-def test_no_visdom_server_is_no_reason_to_stop(tmp_path, recwarn):
-    from utilities.monitor import Monitor
-    monitor = Monitor(tmp_path, 'http://localhost', 1)  # nothing listens on port 1
-    assert monitor.visdom is None and len([w for w in recwarn if 'no visdom server' in str(w.message)]) == 1
 
 
 @pytest.mark.parametrize('shape', [(20, 32, 32), (5, 101, 122), (16, 64, 48)])

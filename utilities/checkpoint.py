@@ -27,7 +27,7 @@ def load(path):
 def load_weights(network, path):
     """Load a state dict into a network, with or without DataParallel's prefix `module.`.
 
-    `path` is a .pth file, or a folder, of which the newest epoch counts. Raises InputError that names the keys or shapes
+    `path` is a .pth file, or a folder, of which the newest net*.pth counts. Returns the file. Raises InputError that names the keys or shapes
     that do not fit.
     """
     path = newest(path) if Path(path).is_dir() else Path(path)
@@ -48,7 +48,7 @@ def load_weights(network, path):
 
 
 def newest(folder):
-    files = sorted(Path(folder).glob('net*.pth'), key=lambda p: natural(p.name))
+    files = sorted(Path(folder).glob('net*.pth'), key=lambda p: (p.stat().st_mtime_ns, natural(p.name)))
     if not files:
         raise InputError(f'{folder}: holds no net*.pth; set module_path, or train first with python train_ds.py')
     return files[-1]

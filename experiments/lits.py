@@ -1,0 +1,15 @@
+"""LiTS with the reference's settings, which are the defaults: only where the data lies.
+
+111 cases to train on, and the 20 that are 3DIRCADb (28 to 47 by LITS-CHALLENGE #14, AbdomenCT-1K #27) to test on. Move
+volume-28 to volume-47 into LiTS/test before. Needs a GPU; 1,000 epochs of 111 steps.
+
+    python data_prepare/get_training_set.py --parameters=experiments/lits.py
+    python train_ds.py --parameters=experiments/lits.py
+    python val.py --parameters=experiments/lits.py
+    python Densecrf/3D-CRF.py --parameters=experiments/lits.py
+"""
+train_ct_path = './LiTS/train/CT/'
+train_seg_path = './LiTS/train/seg/'
+test_ct_path = './LiTS/test/CT/'
+test_seg_path = './LiTS/test/seg/'
+module_path = './module/'
