@@ -18,7 +18,13 @@ from utilities.tables import print_tables, write_tables
 
 def main(para):
     found = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path)
-    rows, failures = cases.run(lambda prediction: refine_case(prediction, 2, para), found, '2D CRF')
+    expand = para.z_expand, para.x_expand, para.y_expand
+
+    def refine(prediction):
+        return refine_case(prediction, 2, para.crf_path, (para.lower, para.upper), expand, para.grid_tolerance, para.surface_tolerance,
+                           s1=para.s1, s2=para.s2, s3=para.s3, max_iter=para.max_iter, engine=para.crf_engine)
+
+    rows, failures = cases.run(refine, found, '2D CRF')
     if rows:
         print_tables(*write_tables(Path(para.crf_path), 'result-post-processing', rows, vars(para), failures))
     return cases.report(len(rows), failures, para.crf_path, 'python utilities/draw_figures.py')

@@ -103,21 +103,25 @@ def find_predictions(ct_path, seg_path, pred_path):
     return found
 
 
-def refine_case(prediction, dimensions, para):
-    """Read a CT and its mask, refine the mask, write it to crf_path; returns the row of the table."""
+def refine_case(prediction, dimensions, crf_path, window, expand, grid_tolerance, surface_tolerance, **crf):
+    """Read a CT and its mask, refine the mask, write it into crf_path; returns the row of the table.
+
+    window: lower and upper HU; expand: (z, y, x) voxels; tolerances in mm; crf: s1, s2, s3, max_iter, engine of dense_crf.
+    """
     start = time.monotonic()
     case = prediction.case
-    ct, geometry = read_ct(case.ct, para.lower, para.upper)
-    mask, mask_geometry = read_label(prediction.mask)
-    require_same_grid(prediction.mask, mask.shape, mask_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
-    label = None
-    if case.label:
-        label, label_geometry = read_label(case.label)
-        require_same_grid(case.label, label.shape, label_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
+    ct, geometry = read_ct(case.ct, *window)
+
+    def read_mask(path):
+        mask, mask_geometry = read_label(path)
+        require_same_grid(path, mask.shape, mask_geometry, case.ct, ct.shape, geometry, grid_tolerance)
+        return mask
+
+    mask = read_mask(prediction.mask)
+    label = read_mask(case.label) if case.label else None
     if not mask.any():
         tqdm.write(f'{prediction.mask}: the prediction is empty, and stays so')
-    refined = refine(ct, mask, (para.z_expand, para.x_expand, para.y_expand), dimensions,
-                     s1=para.s1, s2=para.s2, s3=para.s3, max_iter=para.max_iter, engine=para.crf_engine)
-    write(Path(para.crf_path) / f'{renamed(case.name, "crf")}.nii', refined, geometry)
+    refined = refine(ct, mask, expand, dimensions, **crf)
+    write(Path(crf_path) / f'{renamed(case.name, "crf")}.nii', refined, geometry)
     seconds = time.monotonic() - start
-    return {**score(case.ct.name, label, mask, refined, geometry.spacing, para.surface_tolerance), 'time': seconds}
+    return {**score(case.ct.name, label, mask, refined, geometry.spacing, surface_tolerance), 'time': seconds}
