@@ -20,7 +20,7 @@ from utilities.phantom import phantom
 from utilities.volume import Geometry, write
 
 SETTINGS = ('phantom_depth', 'phantom_width', 'seed')
-FLIPPED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # patient left and front at high indices, as many scanners store it
+DIRECTION = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # rows run to the front, columns to the patient's right
 
 
 def main(para):
@@ -39,6 +39,7 @@ def main(para):
             return
         shape, geometry = grid(case.number, para.phantom_depth, para.phantom_width, para.seed)
         ct, label = phantom(para.seed + case.number, shape, geometry.spacing)
+        ct, label = ct[:, ::-1, ::-1], label[:, ::-1, ::-1]  # as DIRECTION has it
         write(ct_folder.folder / ct_file, ct, geometry)
         ct_folder.add(case.name, [], [ct_file])
         write(seg_folder.folder / seg_file, label, geometry)
@@ -56,8 +57,7 @@ def grid(number, depth, width, seed):
     z, y, x = max(16, round(depth * rng.uniform(0.8, 1.2))), width, width
     body = rng.uniform(330, 420)  # mm, the field of view
     spacing = (body / x, body / y, 300 / z)
-    direction = FLIPPED if number % 2 else Geometry.direction
-    return (z, y, x), Geometry(spacing, tuple(rng.uniform(-200, 200, 3).round(1)), direction)
+    return (z, y, x), Geometry(spacing, tuple(rng.uniform(-200, 200, 3).round(1)), DIRECTION)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utilities.command_line import run
 from utilities.errors import InputError
 from utilities.figures import draw_loss_curve, draw_segmentation
-from utilities.volume import ENDINGS, find_cases, read_ct, read_label, renamed
+from utilities.volume import ENDINGS, find_cases, patient_view, read_ct, read_label, renamed
 
 MOST = 3  # cases in the figure
 
@@ -28,7 +28,8 @@ def main(para):
         masks = {'label': case.label, 'prediction': mask_file(para.pred_path, case, 'pred'), 'CRF': mask_file(para.crf_path, case, 'crf')}
         if masks['prediction'] and len(shown) < MOST:
             ct, geometry = read_ct(case.ct, para.lower, para.upper)
-            shown.append((case.name, ct, {name: read_label(path)[0] for name, path in masks.items() if path}, geometry.spacing))
+            shown.append((case.name, patient_view(ct, geometry),
+                          {name: patient_view(*read_label(path)) for name, path in masks.items() if path}, geometry.spacing))
     if not shown:
         raise InputError(f'{para.pred_path}: wanted pred-N for the volume-N of {para.test_ct_path}, found none; run python val.py')
     draw_segmentation(shown, figures / 'segmentation-result.png', (para.lower, para.upper))

@@ -36,7 +36,7 @@ def draw_loss_curve(csv, png):
 def draw_segmentation(cases, png, window):
     """Rows: cases; columns: the axial, coronal and sagittal slice with most liver.
 
-    cases: list of (title, ct, masks, spacing): arrays (z, y, x), masks a dict of COLOURS' names, spacing (x, y, z) mm.
+    cases: list of (title, ct, masks, spacing): arrays (z, y, x) in the patient's view, masks a dict of COLOURS' names, spacing (x, y, z) mm.
     """
     figure, grid = plt.subplots(len(cases), 3, figsize=(12, 4 * len(cases)), squeeze=False, layout='constrained', facecolor='black')
     for row, (title, ct, masks, spacing) in zip(grid, cases):

@@ -190,6 +190,12 @@ def require_same_grid(path, shape, geometry, ct_path, ct_shape, ct_geometry, tol
                          f'and {rounded(ct_geometry.origin)}); grid_tolerance is {tolerance:g} mm')
 
 
+def patient_view(array, geometry):
+    """The array with its axes turned so that z runs up, y to the back, x to the patient's left; oblique directions stay as they are."""
+    signs = np.asarray(geometry.direction).reshape(3, 3).diagonal()[::-1]
+    return array[tuple(slice(None, None, -1) if sign < 0 else slice(None) for sign in signs)]
+
+
 def rounded(values):
     return tuple(round(float(v), 3) for v in values)
 

@@ -4,7 +4,7 @@ import pytest
 import SimpleITK as sitk
 
 from utilities.errors import InputError
-from utilities.volume import ENDINGS, Geometry, find_cases, find_volumes, read, read_ct, read_label, renamed, require_same_grid, write
+from utilities.volume import ENDINGS, Geometry, find_cases, find_volumes, patient_view, read, read_ct, read_label, renamed, require_same_grid, write
 
 OBLIQUE = Geometry((0.7, 0.8, 2.5), (-170.0, 12.0, 33.5), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 
@@ -89,6 +89,16 @@ def test_geometry_with_a_pencil():
     assert g.cropped((5, 0, 0)).origin == (10, 20, 50)
     assert g.resampled((11, 7, 5), (21, 4, 3)).spacing == (4, 6, 2)  # end points aligned: (n - 1) / (m - 1)
     assert g.corner_distance(Geometry((2, 3, 4.5), g.origin, g.direction), (11, 7, 5)) == pytest.approx(5)
+
+
+def test_patient_view_is_simpleitks():
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    for signs in ((1, 1, 1), (-1, -1, 1), (1, -1, -1)):
+        direction = tuple(np.diag(signs).ravel().astype(float))
+        image = sitk.GetImageFromArray(array)
+        image.SetDirection(direction)
+        wanted = sitk.GetArrayFromImage(sitk.DICOMOrient(image, 'LPS'))
+        np.testing.assert_array_equal(patient_view(array, Geometry((1, 1, 1), (0, 0, 0), direction)), wanted)
 
 
 def test_another_grid_is_named(tmp_path):
