@@ -76,31 +76,39 @@ def find_volumes(folder, parameter):
     Raises InputError, which names the parameter that holds the folder, if it is missing or empty, or if two files
     differ only by their ending.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    if not Path(folder).is_dir():
         raise InputError(f'{folder}: no such folder; set {parameter}')
+    found = list_volumes(folder)
+    if not found:
+        raise InputError(f'{folder}: wanted volumes ({", ".join(ENDINGS)}), found none; set {parameter}')
+    return found
+
+
+def list_volumes(folder):
     found = {}
-    for path in folder.iterdir():
+    for path in Path(folder).iterdir():
         if path.is_file() and not path.name.startswith('.') and ending(path):
             if stem(path) in found:
                 raise InputError(f'{path}: the same case as {found[stem(path)].name}; keep one of the two')
             found[stem(path)] = path
-    if not found:
-        raise InputError(f'{folder}: wanted volumes ({", ".join(ENDINGS)}), found none; set {parameter}')
     return {name: found[name] for name in sorted(found, key=natural)}
 
 
 def natural(name):
-    return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', name)]
+    return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', name)]
 
 
 def find_cases(ct_folder, ct_parameter, label_folder):
-    """Every CT of a folder with its label: volume-N -> segmentation-N, whatever the two endings; else the CT's own name."""
-    label_folder = Path(label_folder)
-    labels = {stem(p): p for p in label_folder.iterdir() if ending(p)} if label_folder.is_dir() else {}
-    cases = []
-    for name, ct in find_volumes(ct_folder, ct_parameter).items():
-        cases.append(Case(ct, labels.get(name.replace('volume', 'segmentation'))))
+    """Every CT of a folder with its label: volume-N -> segmentation-N, whatever the two endings; else the CT's own name.
+
+    CT and labels may lie in one folder, as LiTS is handed out: what is called segmentation is no CT.
+    """
+    labels = list_volumes(label_folder) if Path(label_folder).is_dir() else {}
+    one_folder = Path(label_folder).resolve() == Path(ct_folder).resolve()
+    cases = [Case(ct, labels.get(name.replace('volume', 'segmentation') if 'volume' in name or not one_folder else ''))
+            for name, ct in find_volumes(ct_folder, ct_parameter).items() if not name.startswith('segmentation')]
+    if not cases:
+        raise InputError(f'{ct_folder}: wanted CT volumes, found only labels (segmentation-N); set {ct_parameter}')
     return cases
 
 

@@ -48,3 +48,30 @@ def test_end_points_stay():
 def test_errors(factors):
     with pytest.raises(ValueError, match='factors'):
         zoom(np.zeros((4, 4, 4)), factors, 1)
+
+
+@pytest.mark.parametrize('order', [0, 1, 3])
+@pytest.mark.parametrize('old, new', [((1, 5, 5), (3, 5, 4)), ((1, 1, 1), (2, 3, 1)), ((2, 2, 2), (5, 1, 2)), ((40, 1, 70), (90, 1, 33))])
+def test_one_slice_one_voxel(old, new, order):
+    array = RNG.normal(0, 100, old).astype(np.float32)
+    np.testing.assert_allclose(resize(array, new, order), ndimage.zoom(array, [n / o for n, o in zip(new, old)], order=order, mode='mirror'),
+                               atol=1e-3)
+
+
+@pytest.mark.parametrize('kind', [np.int16, np.uint8, np.float32, np.float64])
+def test_a_constant_stays_constant(kind):
+    ours = zoom(np.full((20, 30, 40), 200, kind), (1.7, 0.5, 0.3), 3)
+    assert ours.dtype == kind and np.abs(ours - 200.0).max() < 1e-3
+
+
+def test_overshoot_is_held_in_the_type():
+    steps = np.repeat(np.array([0, 255, 0, 255], np.uint8), 8)
+    ours = zoom(steps, [2.7], 3)
+    exact = np.clip(np.rint(zoom(steps.astype(float), [2.7], 3)), 0, 255)
+    assert exact.min() == 0 and exact.max() == 255
+    np.testing.assert_array_equal(ours, exact)
+
+
+def test_float64_is_computed_in_float64():
+    array = RNG.normal(0, 100, (30, 41, 22))
+    np.testing.assert_allclose(zoom(array, (1.4, 0.5, 0.7), 3), ndimage.zoom(array, (1.4, 0.5, 0.7), order=3), atol=1e-5)

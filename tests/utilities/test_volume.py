@@ -53,6 +53,14 @@ def test_pairs_with_any_ending_in_natural_order(tmp_path):
     assert renamed(cases[0].name, 'pred') == 'pred-8'
 
 
+def test_ct_and_labels_in_one_folder(tmp_path):
+    for name in ('volume-2.nii', 'segmentation-2.nii', 'volume-3.nii', 'patient.nii', '._volume-2.nii', 'notes.txt'):
+        (tmp_path / name).touch()
+    cases = find_cases(tmp_path, 'ct', tmp_path)
+    assert [(c.ct.name, c.label and c.label.name) for c in cases] == [
+        ('patient.nii', None), ('volume-2.nii', 'segmentation-2.nii'), ('volume-3.nii', None)]
+
+
 def test_folders_that_are_wrong(tmp_path):
     with pytest.raises(InputError, match='train_ct_path'):
         find_volumes(tmp_path / 'none', 'train_ct_path')
