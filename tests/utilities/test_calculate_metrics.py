@@ -34,6 +34,13 @@ def test_two_voxels_with_a_pencil():
         assert metrics['volume_ml'] == pytest.approx(0.007)
 
 
+@pytest.mark.parametrize('spacing, tolerance', [((0.1, 1, 1), 0.4), ((0.2, 1, 1), 0.8), ((0.3, 1, 1), 1.2), ((0.7, 1, 1), 2.8)])
+def test_a_distance_equal_to_the_tolerance_is_within_it(spacing, tolerance):
+    metrics = calculate_metrics(one(1, 1, 1), one(1, 1, 5), spacing, tolerance)
+    assert metrics['msd'] == pytest.approx(tolerance) and metrics['surface_dice'] == 1
+    assert calculate_metrics(one(1, 1, 1), one(1, 1, 5), spacing, tolerance * 0.9999)['surface_dice'] == 0
+
+
 def test_overlap_with_a_pencil():
     real, predicted = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
     real[0, 0, :4] = 1  # 4 voxels
@@ -76,7 +83,8 @@ def test_empty_masks():
 
 
 @pytest.mark.parametrize('arguments', [((3, 4, 5), (3, 4, 6), (1, 1, 1)), ((4, 5), (4, 5), (1, 1, 1)), ((3, 4, 5), (3, 4, 5), (1, 1)),
-                                       ((3, 4, 5), (3, 4, 5), (1, 0, 1))])
+                                       ((3, 4, 5), (3, 4, 5), (1, 0, 1)), ((3, 4, 5), (3, 4, 5), None),
+                                       ((3, 4, 5), (3, 4, 5), (1, 'a', 1)), ((3, 4, 5), (3, 4, 5), (1, math.nan, 1))])
 def test_errors(arguments):
     real, predicted, spacing = arguments
     with pytest.raises(ValueError, match='wanted'):

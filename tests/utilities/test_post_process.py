@@ -34,6 +34,14 @@ def test_hole_sizes_with_a_pencil():
     assert keep_liver(mask, 3).sum() == 343
 
 
+def test_of_equal_components_the_first_in_raster_order_stays():
+    mask = np.zeros((5, 5, 9), np.uint8)
+    mask[0, 3, 0:2] = 1  # smaller, and before both
+    mask[1, 3, 5:8] = mask[1, 0, 6:9] = 1
+    kept = keep_liver(mask, 1)
+    assert kept[1, 0, 6:9].all() and kept.sum() == 3
+
+
 def test_corner_contact_does_not_join():
     mask = np.zeros((4, 4, 4), np.uint8)
     mask[0, 0, 0:3] = mask[1, 1, 3] = 1
