@@ -220,7 +220,8 @@ def _anatomy(seed):
                _tube((0.25, 0.32, 0.22), (0.5, 0.26, 0.16), 0.036), _tube((0.5, 0.26, 0.16), (0.76, 0.34, 0.32), 0.036)]
 
     hu = {AIR: -1000, TABLE: -450, SKIN: 20, FAT: -105, MUSCLE: rng.uniform(50, 62), CAVITY: -98, LUNG: rng.uniform(-870, -820),
-          LUNG_VESSEL: 40, MEDIASTINUM: -85, DIAPHRAGM: 50, COLON: 65, BLOOD: rng.uniform(145, 165), BOWEL_FLUID: 25, GAS: -950, CORTEX: rng.uniform(155, 175),
+          LUNG_VESSEL: 40, MEDIASTINUM: -85, DIAPHRAGM: 50, COLON: 65, BLOOD: rng.uniform(145, 165),
+          BOWEL_FLUID: 25, GAS: -950, CORTEX: rng.uniform(155, 175),
           MEDULLA: rng.uniform(125, 140), GALLBLADDER: rng.uniform(5, 18), BONE: 520, MARROW: rng.uniform(180, 220), DISC: 85, CANAL: 25}
     hu[LIVER] = rng.uniform(102, 108)
     hu[LIVER_VESSEL] = rng.uniform(142, 158)
@@ -289,7 +290,8 @@ TRUNK = ~_over(AIR, TABLE)
 
 
 def _superellipse(x, y, width, height):
-    return (np.abs((x - np.float32(0.5)) / np.float32(width))) ** np.float32(2.4) + (np.abs((y - np.float32(0.5)) / np.float32(height))) ** np.float32(2.4)
+    half, power = np.float32(0.5), np.float32(2.4)
+    return np.abs((x - half) / np.float32(width)) ** power + np.abs((y - half) / np.float32(height)) ** power
 
 
 def _slice(a, xs, ys, z):
@@ -417,11 +419,14 @@ def _paint_bones(a, out, x, y, z, width, height):
     if z > 0.3:  # ribs: rings in the body wall that drop towards the front
         inset = a.fat + 0.55 * a.muscle
         phase = (8 * (z - 0.7 * (y - 0.5) + 0.4 * np.abs(x - 0.5)) + a.ribs) % 1
-        shell = (_superellipse(x, y, width - inset + 0.009, height - inset + 0.009) < 1) & (_superellipse(x, y, width - inset - 0.009, height - inset - 0.009) >= 1)
-        wall = shell & (y > 0.3 - 0.15 * (z - 0.3)) & (np.abs(x - 0.5) > 0.1)
-        out[wall & (phase < 0.36)] = BONE
-        core = (_superellipse(x, y, width - inset + 0.005, height - inset + 0.005) < 1) & (_superellipse(x, y, width - inset - 0.005, height - inset - 0.005) >= 1)
-        out[wall & core & (phase > 0.07) & (phase < 0.29)] = MARROW
+
+        def ring(half):
+            outer, inner = (_superellipse(x, y, width - inset + d, height - inset + d) for d in (half, -half))
+            return (outer < 1) & (inner >= 1)
+
+        wall = (y > 0.3 - 0.15 * (z - 0.3)) & (np.abs(x - 0.5) > 0.1)
+        out[wall & ring(0.009) & (phase < 0.36)] = BONE
+        out[wall & ring(0.005) & (phase > 0.07) & (phase < 0.29)] = MARROW
 
 
 def _keep_one_piece(volume):
