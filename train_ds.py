@@ -18,6 +18,7 @@ from dataset.dataset import Dataset
 from loss import LOSSES
 from net.ResUNet import ResUNet
 from utilities import checkpoint
+from utilities.cases import print_next
 from utilities.command_line import run
 from utilities.deep_supervision import DeepSupervision
 from utilities.device import devices
@@ -87,7 +88,8 @@ def main(para):
         monitor.flush(last=epoch == para.Epoch)
     bar.close()
     print(f'{step} steps, weights and loss curve written to {module_dir}')
-    print(f'next: python val.py --module_path={module_dir}')
+    print_next('python val.py')
+    print(f'      with --module_path={module_dir} for these weights')
 
 
 def resume(para, network, optimizer, scheduler):

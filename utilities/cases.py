@@ -1,4 +1,5 @@
 """One function over many cases: the only place that knows how they are run. A bad case never stops the others."""
+import shlex
 import sys
 import traceback
 
@@ -34,6 +35,11 @@ def report(done, failures, wrote, following):
         print(f'{done} case{"s" * (done != 1)} written to {wrote}')
     for name, why in failures:
         print(f'failed: {name}: {why}')
-    if done and following:
-        print(f'next: {following}')
+    if done:
+        print_next(following)
     return 1 if failures or not done else 0
+
+
+def print_next(command):
+    """The command that comes next, with this run's own overrides."""
+    print('next:', shlex.join([*command.split(), *sys.argv[1:]]))

@@ -1,8 +1,8 @@
 """The loss while it trains: a table and a figure in module_dir always, a visdom plot where a server answers."""
 import csv
 import socket
+import sys
 import time
-import warnings
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -58,6 +58,6 @@ def connect(server, port):
         from visdom import Visdom
         return Visdom(f'{address.scheme}://{address.hostname}', port=port, use_incoming_socket=False, raise_exceptions=True)
     except Exception as error:
-        warnings.warn(f'no visdom server at {server}:{port} ({type(error).__name__}): training goes on, the curve is in '
-                      'loss.csv and loss_curve.png; start one with: python -m visdom.server -bind_local', stacklevel=2)
+        print(f'warning: no visdom server at {server}:{port} ({type(error).__name__}): training goes on, the curve is in loss.csv '
+              'and loss_curve.png; start one with: python -m visdom.server -bind_local', file=sys.stderr)
         return None
