@@ -43,7 +43,7 @@ def pydensecrf_engine(image, mask, s1, s2, s3, max_iter):
         from pydensecrf.densecrf import DenseCRF
         from pydensecrf.utils import create_pairwise_bilateral, create_pairwise_gaussian
     except ImportError:
-        raise InputError("pydensecrf is not installed: run 'make setup' with a C++ compiler (g++) at hand") from None
+        raise InputError("pydensecrf is not installed: install a C++ compiler (g++), then: rm .venv/ready; make setup") from None
     liver = np.where(mask, CONFIDENCE, 1 - CONFIDENCE).astype(np.float32).ravel()
     field = DenseCRF(mask.size, 2)
     field.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
