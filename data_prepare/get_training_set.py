@@ -25,7 +25,8 @@ SETTINGS = ('size', 'down_scale', 'expand_slice', 'slice_thickness', 'upper', 'l
 
 def main(para):
     found = find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path)
-    manifest = Manifest(para.training_set_path, {name: getattr(para, name) for name in SETTINGS}, 'training_set_path')
+    settings = {name: getattr(para, name) for name in SETTINGS}
+    manifest = Manifest(para.training_set_path, settings, 'training_set_path')
 
     def make(case):
         if case.label is None:
@@ -33,27 +34,36 @@ def main(para):
                              'set train_seg_path')
         if manifest.done(case.name, [case.ct, case.label]):
             return
-        ct, geometry = read_ct(case.ct, para.lower, para.upper)
-        label, label_geometry = read_label(case.label)
-        require_same_grid(case.label, label.shape, label_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
-
-        z_factor = geometry.spacing[2] / para.slice_thickness
-        small = np.clip(resample_ct(ct, z_factor, para.down_scale, para.lower), para.lower, para.upper)
-        full = zoom(pad_in_plane(label, para.down_scale, 0), (z_factor, 1, 1), 0)
-        first, last = liver_slices(full, para.expand_slice, case.label)
-        if last - first < para.size:
-            raise InputError(f'{case.ct}: wanted {para.size} slices of {para.slice_thickness:g} mm around the liver, got {last - first}; '
-                             'lower size, or raise expand_slice')
-
-        ct_geometry = geometry.resampled(pad_in_plane(ct, para.down_scale, 0).shape, small.shape).cropped((first, 0, 0))
-        seg_geometry = geometry.resampled(label.shape[:1] + full.shape[1:], full.shape).cropped((first, 0, 0))
+        ct, label = training_volumes(case, **settings)
         ct_file, seg_file = f'ct/{case.name}.nii', f'seg/{renamed(case.name, "segmentation")}.nii'
-        write(manifest.folder / ct_file, small[first:last], ct_geometry)
-        write(manifest.folder / seg_file, full[first:last], seg_geometry)
+        write(manifest.folder / ct_file, *ct)
+        write(manifest.folder / seg_file, *label)
         manifest.add(case.name, [case.ct, case.label], [ct_file, seg_file])
 
     results, failures = cases.run(make, found, 'training set')
     return cases.report(len(results), failures, para.training_set_path, 'python train_ds.py')
+
+
+def training_volumes(case, size, down_scale, expand_slice, slice_thickness, upper, lower, grid_tolerance):
+    """A case on the training grid: ((CT int16 HU, Geometry), (liver mask uint8, Geometry)), arrays (z, y, x).
+
+    Raises InputError for files that cannot be read, grids that differ, no liver, and fewer than `size` slices around it.
+    """
+    ct, geometry = read_ct(case.ct, lower, upper)
+    label, label_geometry = read_label(case.label)
+    require_same_grid(case.label, label.shape, label_geometry, case.ct, ct.shape, geometry, grid_tolerance)
+
+    z_factor = geometry.spacing[2] / slice_thickness
+    full = zoom(pad_in_plane(label, down_scale, 0), (z_factor, 1, 1), 0)
+    first, last = liver_slices(full, expand_slice, case.label)
+    if last - first < size:
+        raise InputError(f'{case.ct}: wanted {size} slices of {slice_thickness:g} mm around the liver, got {last - first}; '
+                         'lower size, or raise expand_slice')
+    small = np.clip(resample_ct(ct, z_factor, down_scale, lower), lower, upper)
+
+    ct_geometry = geometry.resampled(pad_in_plane(ct, down_scale, 0).shape, small.shape).cropped((first, 0, 0))
+    seg_geometry = geometry.resampled(label.shape[:1] + full.shape[1:], full.shape).cropped((first, 0, 0))
+    return (small[first:last], ct_geometry), (full[first:last], seg_geometry)
 
 
 def liver_slices(label, expand_slice, path):

@@ -12,7 +12,7 @@ class Dataset(torch.utils.data.Dataset):
     """Random runs of `size` consecutive slices from the training set that get_training_set.py wrote.
 
     One item: CT as float32 (1, size, y, x), HU divided by max(|lower|, |upper|), and labels as uint8
-    (size, y / down_scale, x / down_scale). Of an uncompressed file only the sample's slices are read.
+    (size, y / down_scale, x / down_scale). Headers are read once; of an uncompressed file a sample reads its own slices alone.
     `samples_per_case` items are drawn from each case. Raises InputError for a folder that is missing or empty, a CT
     without label, sizes that do not belong together, and fewer slices than `size`.
     """
@@ -20,7 +20,7 @@ class Dataset(torch.utils.data.Dataset):
     def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
         self.cases = find_cases(ct_dir, 'training_set_path (data_prepare/get_training_set.py fills it)', seg_dir)
-        self.depths = []
+        self.volumes = []
         for case in self.cases:
             if case.label is None:
                 raise InputError(f'{case.ct}: no label in {seg_dir}; run data_prepare/get_training_set.py again')
@@ -30,20 +30,13 @@ class Dataset(torch.utils.data.Dataset):
                 raise InputError(f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}')
             if shape[0] < size:
                 raise InputError(f'{case.ct}: wanted {size} slices or more, got {shape[0]}; lower size')
-            self.depths.append(shape[0])
+            self.volumes.append((shape[0], nibabel.load(case.ct).dataobj, nibabel.load(case.label).dataobj))
 
     def __len__(self):
         return len(self.cases) * self.samples_per_case
 
     def __getitem__(self, index):
-        number = index % len(self.cases)
-        case = self.cases[number]
-        first = int(torch.randint(self.depths[number] - self.size + 1, ()))
-        ct = normalise(read_slices(case.ct, first, first + self.size), self.lower, self.upper)
-        label = read_slices(case.label, first, first + self.size)
-        return torch.from_numpy(ct)[None], torch.from_numpy(label.astype(np.uint8))
-
-
-def read_slices(path, first, last):
-    """Slices first to last - 1 of a volume, (z, y, x) contiguous; only they are read where the file is uncompressed NIfTI."""
-    return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj[..., first:last]).T)
+        depth, ct, label = self.volumes[index % len(self.cases)]
+        first = int(torch.randint(depth - self.size + 1, ()))
+        ct, label = (np.asarray(stored[..., first:first + self.size]).T for stored in (ct, label))
+        return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(np.require(label, np.uint8, 'W'))

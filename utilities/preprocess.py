@@ -25,4 +25,4 @@ def resample_ct(ct, z_factor, down_scale, lower):
 
 def normalise(ct, lower, upper):
     """HU -> float32 of at most 1 in size; zero stays water."""
-    return ct.astype(np.float32) / np.float32(max(abs(lower), abs(upper)))
+    return np.divide(ct, np.float32(max(abs(lower), abs(upper))), dtype=np.float32)

@@ -1,4 +1,5 @@
 """Samples: shape, type, values, uniform starts, what is wrong with a training set."""
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -46,6 +47,32 @@ def test_starts_are_uniform(tmp_path):
 def test_a_depth_of_exactly_size(tmp_path):
     fill(tmp_path, depth=8)
     assert Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)[0][0].shape[1] == 8
+
+
+def test_only_the_samples_own_slices_are_read(tmp_path):
+    fill(tmp_path, depth=9)
+    samples = Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)
+    for file, slice_bytes in (('ct/volume-1.nii', 2 * 16 * 24), ('seg/segmentation-1.nii', 32 * 48)):
+        with open(tmp_path / file, 'r+b') as opened:
+            opened.truncate(352 + 8 * slice_bytes)  # header, and all slices but the last
+    starts = {0: 0, 1: 0}
+    for seed in range(20):
+        torch.manual_seed(seed)
+        first = int(torch.randint(2, ()))
+        starts[first] += 1
+        torch.manual_seed(seed)
+        if first == 0:
+            assert samples[0][0].shape[1] == 8
+        else:
+            with pytest.raises(ValueError, match='not enough data'):
+                samples[0]
+    assert all(starts.values())
+
+
+def test_goes_to_a_worker_process(tmp_path):
+    fill(tmp_path, depth=8)
+    samples = Dataset(tmp_path / 'ct', tmp_path / 'seg', 8)
+    assert torch.equal(pickle.loads(pickle.dumps(samples))[0][0], samples[0][0])
 
 
 def test_what_is_wrong(tmp_path):
