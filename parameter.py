@@ -47,6 +47,7 @@ batch_size = 1                           # samples in one step, over all GPUs (1
 samples_per_case = 1                     # samples that one epoch draws from each case (1 or more)
 num_workers = 3                          # processes that read samples (0 or more; 0 = in the main process)
 pin_memory = True                        # page-locked samples, for quicker copies to the GPU
+precision = 'auto'                       # of the network, training and testing: 'float32', 'bf16', 'fp16'; 'auto' = bf16 on GPUs that have it
 cudnn_benchmark = True                   # let cuDNN try its algorithms once per input size
 loss = 'Tversky'                         # Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE or WCE
 pretrained_path = ''                     # weights to start from (.pth); '' = a new network
@@ -62,6 +63,7 @@ threshold = 0.5                          # probability from which a voxel is liv
 stride = 12                              # distance of two windows (slices, 1 to size)
 maximum_hole = 5e4                       # holes of fewer voxels are filled (voxels, 0 or more)
 test_slice_thickness = slice_thickness   # slice distance the network sees (mm, above 0); None = slices as stored
+window_batch = 1                         # windows that go through the network at a time (1 or more)
 surface_tolerance = 2.0                  # distance up to which surfaces agree, for surface_dice (mm, 0 or more)
 
 # ---------------------------------------------------------------------------- dense CRF

@@ -61,21 +61,3 @@ def test_resumed_training_equals_one_never_stopped(tmp_path, script):
     columns = ['step', 'loss1', 'loss2', 'loss3', 'loss4', 'total', 'learning_rate']
     whole, stopped = (pandas.read_csv(tmp_path / m / 'loss.csv')[columns] for m in ('whole', 'stopped'))
     pandas.testing.assert_frame_equal(whole, stopped, check_exact=True)
-
-
-@pytest.mark.parametrize('shape', [(20, 32, 32), (5, 101, 122), (16, 64, 48)])
-def test_any_size_is_predicted_on_its_own_grid(shape):
-    import torch
-    from utilities.inference import liver_probability
-    from utilities.preprocess import normalise, resample_ct
-    ct = np.random.default_rng(0).integers(-200, 200, shape).astype(np.float32)
-    small = resample_ct(ct, 1, 0.5, -200)
-    assert small.shape[1] % 8 == small.shape[2] % 8 == 0
-
-    class Bright(torch.nn.Module):  # a network whose answer is known: is the voxel above 0?
-        def forward(self, x):
-            return torch.nn.functional.interpolate((x > 0).float(), scale_factor=(1, 2, 2), mode='nearest')
-
-    probability = liver_probability(Bright(), normalise(small, -200, 200), 16, 5, 'cpu')
-    assert len(probability) == shape[0] and probability.shape[1] >= shape[1] and probability.shape[2] >= shape[2]
-    np.testing.assert_array_equal(probability, np.kron(small > 0, np.ones((1, 2, 2))))

@@ -29,6 +29,7 @@ RANGES = {  # parameter: (test, what is wanted)
     'loss': (lambda v: v in LOSS_NAMES, 'one of Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE, WCE'),
     'resume': (lambda v: v in ('', 'auto'), "'auto' or ''"),
     'crf_engine': (lambda v: v in ('pydensecrf',), "'pydensecrf'"),
+    'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
     'visdom_port': (lambda v: 1 <= v <= 65535, '1 to 65535'),
     'phantom_depth': (lambda v: v >= 16, '16 or more'),
     'phantom_width': (lambda v: v >= 16, '16 or more'),
@@ -38,7 +39,7 @@ RANGES = {  # parameter: (test, what is wanted)
     **dict.fromkeys(('expand_slice', 'alpha', 'num_workers', 'seed', 'maximum_hole', 'surface_tolerance', 'z_expand',
                      'x_expand', 'y_expand', 'phantom_train', 'phantom_test'), NOT_NEGATIVE),
     **dict.fromkeys(('Epoch', 'alpha_epochs', 'batch_size', 'samples_per_case', 'save_every', 'print_every', 'stride',
-                     'max_iter'), AT_LEAST_1),
+                     'max_iter', 'window_batch'), AT_LEAST_1),
     **dict.fromkeys(('learning_rate_factor', 'alpha_decay'), FACTOR),
 }
 LOSS_NAMES = ('Dice', 'ELDice', 'Jaccard', 'SS', 'Tversky', 'Hybrid', 'BCE', 'WCE')
@@ -58,7 +59,8 @@ def run(main, doc):
     except RuntimeError as error:
         if 'out of memory' not in str(error):
             raise
-        sys.exit('error: the GPU is out of memory: lower batch_size, size or down_scale, or name another gpu')
+        sys.exit('error: the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set '
+                 'precision=bf16, or name another gpu')
 
 
 def settings(arguments, doc=''):

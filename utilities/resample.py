@@ -13,12 +13,12 @@ ROWS = 32  # new samples in one product
 SLICES = 16  # slices zoomed in plane at a time
 
 
-def zoom(array, factors, order):
+def zoom(array, factors, order, dtype=None):
     """Spline zoom on scipy.ndimage.zoom's grid: the end points stay, output length = round(length x factor).
 
-    array: any dimensions; factors: one a dimension, above 0; order 0 to 5. Integers come back rounded, within their type's
-    range and in the same type; float64 is computed in float64, all else in float32. An array whose shape stays comes back
-    as it is. Raises ValueError for bad factors, or an output of length 0.
+    array: any dimensions; factors: one a dimension, above 0; order 0 to 5. The result is of `dtype`, the array's own if None:
+    an integer type is rounded to, and held within its range. float64 is computed in float64, all else in float32. An array
+    whose shape stays comes back as it is. Raises ValueError for bad factors, or an output of length 0.
     """
     factors = np.atleast_1d(factors).astype(float)
     if factors.shape != (array.ndim,) or not np.isfinite(factors).all() or (factors <= 0).any():
@@ -30,19 +30,20 @@ def zoom(array, factors, order):
     if order == 0:
         for axis in sorted(axes, key=lambda a: shape[a] / array.shape[a]):
             array = array.take(nearest(array.shape[axis], shape[axis]), axis)
-        return array
+        return array.astype(dtype or array.dtype, copy=False)
 
+    dtype = np.dtype(dtype or array.dtype)
+    if not axes:
+        return fitted(array, dtype)
     in_plane = sorted((axis for axis in axes if axis), key=lambda a: shape[a] / array.shape[a])
     if in_plane:
-        zoomed = np.empty(array.shape[:1] + shape[1:], array.dtype if 0 not in axes else working_type(array))
+        zoomed = np.empty(array.shape[:1] + shape[1:], working_type(array) if 0 in axes else dtype)
         for first in range(0, len(array), SLICES):
             part = array[first:first + SLICES].astype(working_type(array))
             for axis in in_plane:
                 part = zoom_axis(part, axis, shape[axis], order)
             zoomed[first:first + SLICES] = fitted(part, zoomed.dtype)
-        dtype, array = array.dtype, zoomed
-    else:
-        dtype = array.dtype
+        array = zoomed
     return zoom_axis(array, 0, shape[0], order, dtype) if 0 in axes else array
 
 
@@ -93,6 +94,6 @@ def working_type(array):
 
 def fitted(values, dtype):
     """Values in a dtype: rounded and held in range where that is an integer type."""
-    if np.issubdtype(dtype, np.integer):
+    if np.issubdtype(dtype, np.integer) and values.dtype != dtype:
         values = np.clip(np.rint(values), np.iinfo(dtype).min, np.iinfo(dtype).max)
     return values.astype(dtype, copy=False)
