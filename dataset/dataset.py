@@ -1,11 +1,10 @@
 """Training set -> samples."""
-import nibabel
 import numpy as np
 import torch
 
 from utilities.errors import InputError
 from utilities.preprocess import normalise
-from utilities.volume import find_cases, read_header
+from utilities.volume import SliceReader, find_cases, read_header
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -30,7 +29,7 @@ class Dataset(torch.utils.data.Dataset):
                 raise InputError(f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}')
             if shape[0] < size:
                 raise InputError(f'{case.ct}: wanted {size} slices or more, got {shape[0]}; lower size')
-            self.volumes.append((shape[0], nibabel.load(case.ct).dataobj, nibabel.load(case.label).dataobj))
+            self.volumes.append((shape[0], SliceReader(case.ct), SliceReader(case.label)))
 
     def __len__(self):
         return len(self.cases) * self.samples_per_case
@@ -38,5 +37,5 @@ class Dataset(torch.utils.data.Dataset):
     def __getitem__(self, index):
         depth, ct, label = self.volumes[index % len(self.cases)]
         first = int(torch.randint(depth - self.size + 1, ()))
-        ct, label = (np.asarray(stored[..., first:first + self.size]).T for stored in (ct, label))
+        ct, label = (volume.read(first, first + self.size) for volume in (ct, label))
         return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(np.require(label, np.uint8, 'W'))

@@ -171,6 +171,27 @@ def read_nifti(path):
     return stored if (slope, offset) == (1, 0) else stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
 
 
+class SliceReader:
+    """Runs of slices of a NIfTI volume, as stored (z, y, x): the header is read once, and of an uncompressed file only the slices asked for."""
+
+    def __init__(self, path):
+        self.path, self.stored = path, nibabel.load(path).dataobj
+        self.plain = ending(path) == '.nii' and (self.stored.slope, self.stored.inter) == (1, 0)
+
+    def read(self, first, last):
+        """Slices first to last - 1. Raises InputError if the file does not hold them."""
+        x, y, _ = self.stored.shape
+        try:
+            if not self.plain:
+                return np.asarray(self.stored[..., first:last]).T
+            dtype = self.stored.dtype
+            # a plain read into fresh memory, no memory map: a file that was cut short is an error then, and not the end of the process
+            values = np.fromfile(self.path, dtype, (last - first) * y * x, offset=self.stored.offset + first * y * x * dtype.itemsize)
+            return values.reshape(last - first, y, x)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise InputError(f'{self.path}: the file is damaged or cut short ({reason(error)})') from None
+
+
 def read_ct(path, lower, upper):
     """CT clipped to [lower, upper] HU as int16 (z, y, x), and Geometry. Clipped before the cast, so no value wraps around."""
     array, geometry = read(path)

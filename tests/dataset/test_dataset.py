@@ -64,7 +64,7 @@ def test_only_the_samples_own_slices_are_read(tmp_path):
         if first == 0:
             assert samples[0][0].shape[1] == 8
         else:
-            with pytest.raises(ValueError, match='not enough data'):
+            with pytest.raises(InputError, match='cut short'):
                 samples[0]
     assert all(starts.values())
 
