@@ -1,6 +1,7 @@
 """From what the network marks to one liver without holes."""
-import cc3d
 import numpy as np
+
+from utilities.components import components, gaps, on_border, paint_between, runs_of
 
 
 def keep_liver(mask, maximum_hole):
@@ -9,24 +10,22 @@ def keep_liver(mask, maximum_hole):
     Of equal components the first in raster order stays. A hole is a component of the background (18-connectivity,
     scikit-image's 2); the exterior, its largest component if that touches the volume's border, is none, so a small volume
     does not become all liver. An empty mask stays empty. Raises ValueError unless the mask is 3D.
+    Beside the result it takes memory for the mask's runs alone; a mask of another type than uint8 and bool is copied as bytes.
     """
     if mask.ndim != 3:
         raise ValueError(f'mask: wanted 3D (z, y, x), got {mask.shape}')
-    labels = cc3d.connected_components(np.ascontiguousarray(mask != 0), connectivity=6)
-    sizes = np.bincount(labels.ravel())
-    if len(sizes) < 2:
-        return np.zeros(mask.shape, np.uint8)
-    largest = np.flatnonzero(sizes[1:] == sizes[1:].max()) + 1
-    flat = labels.ravel()
-    chosen = largest[0] if len(largest) == 1 else flat[np.isin(flat, largest).argmax()]
-    liver = labels == chosen
+    depth, height, width = mask.shape
+    liver = np.zeros(mask.shape, np.uint8)
+    runs, first = runs_of(mask)
+    label, sizes = components(runs, first, height, edges=False)
+    if not len(sizes):
+        return liver
 
-    background = cc3d.connected_components(~liver, connectivity=18)
-    sizes = np.bincount(background.ravel())
+    runs, first = gaps(runs, first, label, sizes.argmax(), width)
+    label, sizes = components(runs, first, height, edges=True)
     hole = sizes < maximum_hole
-    hole[0] = False
-    if len(sizes) > 1:
-        exterior = sizes[1:].argmax() + 1
-        ends = [face for axis in range(3) for face in (background.take(0, axis), background.take(-1, axis))]
-        hole[exterior] &= not any((face == exterior).any() for face in ends)
-    return (liver | hole[background]).astype(np.uint8)
+    if hole.any():
+        exterior = sizes.argmax()
+        hole[exterior] &= not on_border(runs, first, label, exterior, mask.shape)
+    paint_between(liver.reshape(depth * height, width), runs, first, label, hole)
+    return liver

@@ -2,9 +2,10 @@
 import json
 import math
 
+import numpy as np
 import pandas
 
-from utilities.calculate_metrics import calculate_metrics
+from utilities.calculate_metrics import count_voxels, metrics_against
 from utilities.volume import whole_file
 
 FIRST = ['dice', 'jaccard', 'voe', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'time']  # the reference's columns, then ours
@@ -17,12 +18,13 @@ def score(name, label, before, after, spacing, tolerance):
     """
     row = {'case': name}
     if label is None:
-        row['volume_ml'] = float(after.sum(dtype='int64') * math.prod(spacing) / 1000)
+        row['volume_ml'] = np.count_nonzero(after) * math.prod(spacing) / 1000
         return row
-    row.update(calculate_metrics(label, after, spacing, tolerance))
-    row.update({f'{key}_before': value for key, value in calculate_metrics(label, before, spacing, tolerance).items()})
-    row['intersection'] = int((label & after).sum(dtype='int64'))
-    row['sizes'] = int(label.sum(dtype='int64') + after.sum(dtype='int64'))
+    final, first = metrics_against(label, (after, before), spacing, tolerance)
+    row.update(final)
+    row.update({f'{key}_before': value for key, value in first.items()})
+    in_label, in_after, row['intersection'] = count_voxels(label, after)
+    row['sizes'] = in_label + in_after
     return row
 
 

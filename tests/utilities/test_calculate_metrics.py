@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from tests.reference import recipe
-from utilities.calculate_metrics import calculate_metrics
+from utilities.calculate_metrics import calculate_metrics, count_voxels, metrics_against
 
 KEYS = {'dice', 'jaccard', 'voe', 'rvd', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'hd95', 'surface_dice', 'volume_ml'}
 
@@ -52,21 +52,85 @@ def test_overlap_with_a_pencil():
     assert calculate_metrics(predicted, real, (1, 1, 1))['rvd'] == pytest.approx(-1 / 3)  # unsigned, this overflowed
 
 
-@pytest.mark.parametrize('seed', range(4))
-def test_surface_distances_by_brute_force(seed):
-    rng = np.random.default_rng(seed)
-    real, predicted = (ndimage.gaussian_filter(rng.random((12, 20, 18)), 1.5) > 0.5 for _ in range(2))
-    spacing, points = (0.7, 1.1, 2.5), []
+def by_kd_tree(real, predicted, spacing, tolerance):
+    """All metrics from whole volumes, as the reference did."""
+    real, predicted, points = real != 0, predicted != 0, []
     for mask in (real, predicted):
         core = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(3, 2))
         points.append(np.argwhere(mask & ~core) * spacing[::-1])
-    there, back = cKDTree(points[1]).query(points[0])[0], cKDTree(points[0]).query(points[1])[0]
+    there, back = KDTree(points[1]).query(points[0])[0], KDTree(points[0]).query(points[1])[0]
     both = np.concatenate([there, back])
-    wanted = dict(assd=both.mean(), rmsd=np.sqrt((both ** 2).mean()), msd=both.max(),
-                  hd95=max(np.percentile(there, 95), np.percentile(back, 95)), surface_dice=(both <= 1.5).mean())
-    ours = calculate_metrics(real, predicted.astype(np.int32) * 255, spacing, tolerance=1.5)
+    shared, union = (real & predicted).sum(), (real | predicted).sum()
+    return dict(dice=2 * shared / (real.sum() + predicted.sum()), jaccard=shared / union, voe=1 - shared / union,
+                rvd=(int(predicted.sum()) - int(real.sum())) / real.sum(), fnr=(real & ~predicted).sum() / union,
+                fpr=(predicted & ~real).sum() / union, assd=both.mean(), rmsd=np.sqrt((both ** 2).mean()), msd=both.max(),
+                hd95=max(np.percentile(there, 95), np.percentile(back, 95)), surface_dice=(both <= tolerance).mean(),
+                volume_ml=predicted.sum() * np.prod(spacing) / 1000)
+
+
+def agrees(real, predicted, spacing, tolerance=1.5):
+    ours, wanted = calculate_metrics(real, predicted, spacing, tolerance), by_kd_tree(real, predicted, spacing, tolerance)
+    assert set(ours) == set(wanted) == KEYS
     for name, value in wanted.items():
-        assert ours[name] == pytest.approx(value, rel=1e-6), name
+        assert ours[name] == pytest.approx(value, rel=1e-9, abs=0), name
+
+
+def blobs(seed, shape=(12, 20, 18)):
+    rng = np.random.default_rng(seed)
+    return [ndimage.gaussian_filter(rng.random(shape), 1.5) > 0.5 for _ in range(2)]
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('spacing', [(0.7, 1.1, 2.5), (0.68, 0.68, 5), (1, 1, 1), (3, 0.01, 0.4)])
+def test_agrees_with_a_kd_tree(seed, spacing):
+    real, predicted = blobs(seed)  # both touch every face of the volume
+    assert all(mask.take(end, axis).any() for mask in (real, predicted) for axis in range(3) for end in (0, -1))
+    agrees(real, predicted.astype(np.int32) * 255, spacing)
+
+
+@pytest.mark.parametrize('spacing', [(0.7, 0.75, 1.5), (1, 1, 1)])
+def test_far_islands(spacing):
+    real, predicted = np.zeros((300, 160, 150), np.uint8), np.zeros((300, 160, 150), np.uint8)
+    real[140:164, 60:100, 50:86], predicted[141:165, 62:102, 50:86] = blobs(4, (24, 40, 36))
+    for z, y, x in np.random.default_rng(4).integers(0, (298, 158, 148), (60, 3)):
+        predicted[z:z + 3, y:y + 3, x:x + 3] = 1
+    predicted[0, 0, 0] = predicted[-1, -1, -1] = 1
+    agrees(real, predicted, spacing)
+    agrees(predicted, real, spacing)
+
+
+def test_one_voxel_and_the_whole_volume():
+    for index in ((0, 0, 0), (6, 7, 8), (3, 0, 8), (3, 4, 4)):
+        agrees(one(*index), np.ones((7, 8, 9), np.uint8), (0.5, 2, 7))
+        agrees(np.ones((7, 8, 9), np.uint8), one(*index), (0.5, 2, 7))
+
+
+@pytest.mark.parametrize('shape', [(1, 20, 30), (20, 1, 30), (20, 30, 1), (1, 1, 40), (2, 2, 2)])
+def test_thin_volumes(shape):
+    rng = np.random.default_rng(7)
+    agrees(rng.random(shape) < 0.5, rng.random(shape) < 0.5, (0.7, 1.1, 2.5))
+
+
+def test_types_and_layouts():
+    real, predicted = blobs(5)
+    wanted = calculate_metrics(real, predicted, (0.7, 1.1, 2.5))
+    for turned in (lambda m: m.astype(np.uint8) * 2, lambda m: m.astype(np.float32) / 3, lambda m: m.astype(np.int64) * 256,
+                   np.asfortranarray, lambda m: np.repeat(m, 2, 2)[:, :, ::2], lambda m: m[:, ::-1].copy()[:, ::-1]):
+        given = turned(predicted)
+        assert calculate_metrics(turned(real), given, (0.7, 1.1, 2.5)) == wanted
+        np.testing.assert_array_equal(given != 0, predicted)
+
+
+def test_several_predictions_at_once():
+    real, predicted = blobs(6)
+    masks = [predicted, real, ~predicted, np.zeros_like(real)]
+    assert metrics_against(real, masks, (1, 2, 3), 1.0) == [calculate_metrics(real, mask, (1, 2, 3), 1.0) for mask in masks]
+
+
+def test_counts():
+    rng = np.random.default_rng(8)
+    real, predicted = rng.random((3, 4, 300)) < 0.6, rng.random((3, 4, 300)) < 0.3
+    assert count_voxels(real, predicted.astype(np.uint8) * 7) == (real.sum(), predicted.sum(), (real & predicted).sum())
 
 
 def test_empty_masks():
@@ -78,6 +142,7 @@ def test_empty_masks():
         one_empty = calculate_metrics(real, predicted, (1, 1, 1))
         assert one_empty['dice'] == one_empty['jaccard'] == one_empty['surface_dice'] == 0
         assert one_empty['voe'] == 1 and one_empty['rvd'] == rvd and one_empty['assd'] == one_empty['hd95'] == math.inf
+    assert calculate_metrics(full[:0], full[:0], (1, 1, 1))['dice'] == 1
     same = calculate_metrics(full, full, (1, 1, 1))
     assert same['dice'] == 1 and same['msd'] == 0
 

@@ -1,11 +1,14 @@
 """The curve: into loss.csv and the figure always, into visdom where one answers."""
 import json
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import torch
 
-from utilities.monitor import COLUMNS, Monitor
+from utilities.errors import InputError
+from utilities.monitor import Monitor
 
 
 class Server(BaseHTTPRequestHandler):
@@ -27,8 +30,8 @@ class Server(BaseHTTPRequestHandler):
         pass
 
 
-def row(step):
-    return {**dict.fromkeys(COLUMNS, 0.5), 'epoch': 1, 'step': step}
+def add(monitor, step, loss=0.5):
+    monitor.add({'epoch': 1, 'step': step, 'alpha': 0.3, 'learning_rate': 1e-4, 'seconds': 0.5}, torch.full((5,), loss))
 
 
 @pytest.fixture
@@ -43,15 +46,17 @@ def server():
 
 def test_a_line_per_loss_and_a_server_that_goes_away(server, tmp_path, capsys):
     monitor = Monitor(tmp_path, 'http://127.0.0.1', server.server_port)
-    monitor.add(row(1), show=False)
+    add(monitor, 1)
     assert not any('x' in json.dumps(body.get('data', '')) for _, body in Server.events)
-    monitor.add(row(2), show=True)
+    add(monitor, 2)
+    assert [row['step'] for row in monitor.record()] == [1, 2] and not monitor.record()
     windows = {body['win'] for _, body in Server.events if 'data' in body}
     assert windows == {'loss1', 'loss2', 'loss3', 'loss4', 'total'}
     server.shutdown()
     server.server_close()
-    monitor.add(row(3), show=True)
-    monitor.add(row(4), show=True)
+    for step in (3, 4):
+        add(monitor, step)
+        monitor.record()
     assert capsys.readouterr().out.count('no longer answers') == 1
     monitor.flush(last=True)
     assert [line.split(',')[1] for line in (tmp_path / 'loss.csv').read_text().split()] == ['step', '1', '2', '3', '4']
@@ -61,10 +66,23 @@ def test_a_line_per_loss_and_a_server_that_goes_away(server, tmp_path, capsys):
 def test_goes_on_behind_the_steps_that_are_kept(tmp_path):
     monitor = Monitor(tmp_path, '', 8097)
     for step in range(1, 6):
-        monitor.add(row(step), show=False)
+        add(monitor, step)
+    monitor.record()
     monitor.flush()
     Monitor(tmp_path, '', 8097, steps=3).flush()
     assert len((tmp_path / 'loss.csv').read_text().split()) == 1 + 3
+
+
+@pytest.mark.parametrize('loss', [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_it(tmp_path, loss):
+    monitor = Monitor(tmp_path, '', 8097)
+    add(monitor, 1)
+    add(monitor, 2, loss)
+    add(monitor, 3)
+    with pytest.raises(InputError, match='step 2: the loss is .*lower learning_rate'):
+        monitor.record()
+    monitor.flush()
+    assert [line.split(',')[1] for line in (tmp_path / 'loss.csv').read_text().split()] == ['step', '1']
 
 
 def test_no_server_is_one_warning(tmp_path, capsys):
