@@ -47,7 +47,9 @@ batch_size = 1                           # samples in one step, over all GPUs (1
 samples_per_case = 1                     # samples that one epoch draws from each case (1 or more)
 num_workers = 3                          # processes that read samples (0 or more; 0 = in the main process)
 pin_memory = True                        # page-locked samples, for quicker copies to the GPU
-precision = 'auto'                       # of the network, training and testing: 'float32', 'bf16', 'fp16'; 'auto' = bf16 on GPUs that have it
+precision = 'auto'                       # number format of the network: 'float32', 'bf16', 'fp16'; 'auto' = bf16 on GPUs that have it
+checkpointing = False                    # compute each stage again in the backward pass: less memory, a third more time
+compile = False                          # let torch.compile fuse the network: one GPU, needs a C++ compiler, minutes at the start
 cudnn_benchmark = True                   # let cuDNN try its algorithms once per input size
 loss = 'Tversky'                         # Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE or WCE
 pretrained_path = ''                     # weights to start from (.pth); '' = a new network
@@ -74,4 +76,5 @@ max_iter = 20                            # mean-field iterations (1 or more)
 s1 = 1.0                                 # Gaussian kernel: standard deviation in space (voxels, above 0)
 s2 = 10.0                                # bilateral kernel: standard deviation in space (voxels, above 0)
 s3 = 10.0                                # bilateral kernel: standard deviation in intensity (HU, above 0)
-crf_engine = 'pydensecrf'                # the implementation: 'pydensecrf'
+crf_engine = 'grid'                      # the implementation: 'grid', or 'pydensecrf' as in the reference
+crf_tolerance = 0.0                      # stop after an iteration that changes at most this share of labels (0 to below 1; 0 = never)

@@ -22,7 +22,7 @@ def main(para):
 
     def refine(prediction):
         return refine_case(prediction, 2, para.crf_path, (para.lower, para.upper), expand, para.grid_tolerance, para.surface_tolerance,
-                           s1=para.s1, s2=para.s2, s3=para.s3, max_iter=para.max_iter, engine=para.crf_engine)
+                           s1=para.s1, s2=para.s2, s3=para.s3, max_iter=para.max_iter, engine=para.crf_engine, tolerance=para.crf_tolerance)
 
     rows, failures = cases.run(refine, found, '2D CRF')
     if rows:

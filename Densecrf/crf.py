@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from Densecrf.grid import grid_field
 from utilities.errors import InputError
 from utilities.tables import score
 from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label, renamed, require_same_grid, write
@@ -20,57 +21,81 @@ SPATIAL_WEIGHT = 3
 BILATERAL_WEIGHT = 10
 
 
-def dense_crf(image, mask, s1, s2, s3, max_iter, engine='pydensecrf'):
-    """The mask (uint8, 0 or 1) after max_iter mean-field iterations over the image in HU; both (z, y, x) or (y, x).
+def dense_crf(image, mask, s1, s2, s3, max_iter, engine='grid', dimensions=3, tolerance=0):
+    """The mask (uint8, 0 or 1) after max_iter mean-field iterations over the image in HU; both (z, y, x).
 
-    An empty mask or array comes back as it is: without liver there is nothing to refine.
-    Raises ValueError for shapes that differ or are not 2D or 3D, for parameters that are not positive and for an unknown
-    engine; InputError if the engine is not installed.
+    dimensions 3: one field; 2: each slice is a field of its own. tolerance: a field is left after an iteration that changes the label of at
+    most this share of its voxels; 0 = never. Fields without liver stay empty: there is nothing to refine. Arrays of any type and order.
+    Engines: 'grid' (ours) and 'pydensecrf' (the reference, a permutohedral lattice).
+    Raises ValueError for shapes that differ or are not 3D, parameters out of range, an unknown engine and an image that is not finite;
+    InputError if the engine is not installed, or if s2 and s3 are too small for 'grid'.
     """
-    if image.shape != mask.shape or image.ndim not in (2, 3):
-        raise ValueError(f'image and mask: wanted one shape, 2D or 3D, got {image.shape} and {mask.shape}')
-    if min(s1, s2, s3) <= 0 or max_iter < 1:
+    if image.shape != mask.shape or image.ndim != 3:
+        raise ValueError(f'image and mask: wanted one shape (z, y, x), got {image.shape} and {mask.shape}')
+    if not all(0 < value < np.inf for value in (s1, s2, s3, max_iter)):
         raise ValueError(f's1, s2, s3, max_iter: wanted above 0, got {s1}, {s2}, {s3}, {max_iter}')
+    if dimensions not in (2, 3) or not 0 <= tolerance < 1:
+        raise ValueError(f'dimensions, tolerance: wanted 2 or 3, and 0 to below 1, got {dimensions} and {tolerance}')
     if engine not in ENGINES:
         raise ValueError(f'engine: wanted one of {", ".join(ENGINES)}, got {engine!r}')
+    mask = np.ascontiguousarray(mask != 0)
     if not mask.any():
-        return np.zeros(mask.shape, np.uint8)
-    return ENGINES[engine](image, mask != 0, s1, s2, s3, max_iter)
+        return mask.view(np.uint8)
+    if not (image.min() > -1e30 and image.max() < 1e30):
+        raise ValueError(f'image: wanted HU, got values from {image.min()} to {image.max()}')
+    refined = ENGINES[engine](image, mask, dimensions, s1, s2, s3, max_iter, tolerance, CONFIDENCE, SPATIAL_WEIGHT, BILATERAL_WEIGHT)
+    return refined.view(np.uint8)
 
 
-def pydensecrf_engine(image, mask, s1, s2, s3, max_iter):
+def pydensecrf_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confidence, spatial_weight, bilateral_weight):
+    """The same as grid_field, by pydensecrf."""
     try:
         from pydensecrf.densecrf import DenseCRF
         from pydensecrf.utils import create_pairwise_bilateral, create_pairwise_gaussian
     except ImportError:
-        raise InputError("pydensecrf is not installed: install a C++ compiler (g++), then: rm .venv/ready; make setup") from None
-    liver = np.where(mask, CONFIDENCE, 1 - CONFIDENCE).astype(np.float32).ravel()
-    field = DenseCRF(mask.size, 2)
-    field.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
-    spatial = (s1,) * mask.ndim
-    field.addPairwiseEnergy(create_pairwise_gaussian(spatial, mask.shape), compat=SPATIAL_WEIGHT)
-    features = create_pairwise_bilateral((s2,) * mask.ndim, (s3,), image[..., None], chdim=image.ndim)
-    field.addPairwiseEnergy(features, compat=BILATERAL_WEIGHT)
-    probability = np.asarray(field.inference(max_iter))
-    return (probability[1] > probability[0]).reshape(mask.shape).astype(np.uint8)
+        raise InputError("pydensecrf is not installed: install a C++ compiler (g++), then: rm .venv/ready; make setup; "
+                         "or use crf_engine='grid'") from None
+
+    def field(image, mask):
+        if not mask.any():
+            return mask
+        liver = np.where(mask, confidence, 1 - confidence).astype(np.float32).ravel()
+        crf = DenseCRF(mask.size, 2)
+        crf.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
+        crf.addPairwiseEnergy(create_pairwise_gaussian((s1,) * mask.ndim, mask.shape), compat=spatial_weight)
+        features = create_pairwise_bilateral((s2,) * mask.ndim, (s3,), image[..., None], chdim=image.ndim)
+        crf.addPairwiseEnergy(features, compat=bilateral_weight)
+        probability, *work = crf.startInference()
+
+        def labels():
+            background, liver = np.asarray(probability)
+            return (liver > background).reshape(mask.shape)
+
+        before = mask
+        for _ in range(max_iter):
+            crf.stepInference(probability, *work)
+            if tolerance:
+                after = labels()
+                if (after != before).mean() <= tolerance:
+                    break
+                before = after
+        return labels()
+
+    return field(image, mask) if dimensions == 3 else np.stack([field(*part) for part in zip(image, mask)])
 
 
-ENGINES = {'pydensecrf': pydensecrf_engine}
+ENGINES = {'grid': grid_field, 'pydensecrf': pydensecrf_field}
 
 
 def refine(ct, mask, expand, dimensions, **crf):
     """The CRF inside the box of a mask (z, y, x), grown by `expand` (z, y, x) voxels; outside the box no liver.
 
-    dimensions 3: the box as one volume; 2: slice by slice. crf: s1, s2, s3, max_iter, engine of dense_crf.
+    dimensions 3: the box as one volume; 2: slice by slice. crf: s1, s2, s3, max_iter, engine, tolerance of dense_crf.
     """
     refined = np.zeros(mask.shape, np.uint8)
     if mask.any():
         box = grown_box(mask, expand)
-        if dimensions == 3:
-            refined[box] = dense_crf(ct[box], mask[box], **crf)
-        else:
-            for z in range(box[0].start, box[0].stop):
-                refined[z][box[1:]] = dense_crf(ct[z][box[1:]], mask[z][box[1:]], **crf)
+        refined[box] = dense_crf(ct[box], mask[box], dimensions=dimensions, **crf)
     return refined
 
 
@@ -106,7 +131,7 @@ def find_predictions(ct_path, seg_path, pred_path):
 def refine_case(prediction, dimensions, crf_path, window, expand, grid_tolerance, surface_tolerance, **crf):
     """Read a CT and its mask, refine the mask, write it into crf_path; returns the row of the table.
 
-    window: lower and upper HU; expand: (z, y, x) voxels; tolerances in mm; crf: s1, s2, s3, max_iter, engine of dense_crf.
+    window: lower and upper HU; expand: (z, y, x) voxels; tolerances in mm; crf: s1, s2, s3, max_iter, engine, tolerance of dense_crf.
     """
     start = time.monotonic()
     case = prediction.case

@@ -39,7 +39,6 @@ def test_from_nothing_to_tables(tmp_path, script):
     for number in (2, 3):
         assert read_header(tmp_path / f'pred/pred-{number}.nii') == read_header(tmp_path / f'data/test/CT/volume-{number}.nii')
 
-    pytest.importorskip('pydensecrf', reason='pydensecrf was not built')
     for dimensions in (2, 3):
         do(f'Densecrf/{dimensions}D-CRF.py', crf_path=f'crf{dimensions}')
         table = pandas.read_csv(tmp_path / f'crf{dimensions}/result-post-processing.csv', index_col='case')

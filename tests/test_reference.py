@@ -65,7 +65,6 @@ def test_val_masks(recorded, lits, script):
 
 @pytest.mark.parametrize('dimensions', [2, 3])
 def test_crf_masks(recorded, lits, script, dimensions):
-    pytest.importorskip('pydensecrf', reason='pydensecrf was not built')
     figures, arrays = recorded
     for number in recipe.CASES:
         _, geometry = read(lits / f'data/test/CT/volume-{number}.nii')

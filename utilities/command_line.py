@@ -28,7 +28,8 @@ RANGES = {  # parameter: (test, what is wanted)
     'gpu': (lambda v: re.fullmatch(r'(\d+(,\d+)*)?', v.replace(' ', '')), "numbers of GPUs, as in '0' or '0,1', or ''"),
     'loss': (lambda v: v in LOSS_NAMES, 'one of Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE, WCE'),
     'resume': (lambda v: v in ('', 'auto'), "'auto' or ''"),
-    'crf_engine': (lambda v: v in ('pydensecrf',), "'pydensecrf'"),
+    'crf_engine': (lambda v: v in ('grid', 'pydensecrf'), "'grid' or 'pydensecrf'"),
+    'crf_tolerance': (lambda v: 0 <= v < 1, '0 to below 1'),
     'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
     'visdom_port': (lambda v: 1 <= v <= 65535, '1 to 65535'),
     'phantom_depth': (lambda v: v >= 16, '16 or more'),
@@ -59,7 +60,7 @@ def run(main, doc):
     except RuntimeError as error:
         if 'out of memory' not in str(error):
             raise
-        sys.exit('error: the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set '
+        sys.exit('error: the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or '
                  'precision=bf16, or name another gpu')
 
 
@@ -98,6 +99,8 @@ def settings(arguments, doc=''):
         raise InputError(f"parameter lower: wanted a value below upper, got {values['lower']} and {values['upper']}")
     if values['stride'] > values['size']:
         raise InputError(f"parameter stride: wanted at most size, got {values['stride']} and {values['size']}")
+    if values['compile'] and ',' in values['gpu']:
+        raise InputError(f"parameter compile: wanted False with several GPUs, got gpu {values['gpu']!r}")
     return SimpleNamespace(**values)
 
 
