@@ -3,11 +3,18 @@ from contextlib import nullcontext
 
 import torch
 
+from utilities.errors import InputError
+
 PRECISIONS = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def precision_on(device, name):
-    """The torch dtype of the parameter `precision`; 'auto' is bf16 on GPUs that compute in it, else float32."""
+    """The torch dtype of the parameter `precision`; 'auto' is bf16 on GPUs that compute in it, else float32.
+
+    Raises InputError for a CPU and another than float32: the weight gradients of its bf16 convolutions are wrong (PyTorch 2.13, oneDNN).
+    """
+    if device.type == 'cpu' and name not in ('auto', 'float32'):
+        raise InputError(f"parameter precision: wanted 'auto' or 'float32' on a CPU, got {name!r}")
     if name == 'auto':
         name = 'bf16' if device.type == 'cuda' and torch.cuda.is_bf16_supported(including_emulation=False) else 'float32'
     return PRECISIONS[name]
