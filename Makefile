@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 DEMO := --parameters=experiments/demo.py $(DEMO_EXTRA)
 
-.PHONY: setup demo test figures clean-demo
+.PHONY: setup demo test benchmark figures clean-demo
 
 setup: .venv/ready
 
@@ -33,3 +33,6 @@ clean-demo:
 
 test: setup
 	$(VENV)/python -m pytest -q
+
+benchmark: setup
+	$(VENV)/python benchmarks/benchmark.py $(BENCHMARK_EXTRA)

@@ -1,0 +1,289 @@
+"""One stage of the benchmark, in a process of its own: python benchmarks/stages.py NAME [--full]. Prints a row as JSON.
+
+Each stage makes its data, runs the plain way and ours, and says how far the two results agree.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import plain
+from benchmarks.measure import measured, side_by_side
+from benchmarks.scene import WINDOW, dice, rough, scan
+from utilities.volume import Case, Geometry, read, write
+
+CRF = dict(s1=1.0, s2=10.0, s3=10.0, max_iter=20)
+
+
+def zoom(folder, repeats):
+    """resample.zoom, 160 x 512 x 512 -> 240 x 256 x 256, int16"""
+    from utilities.resample import zoom
+    ct = np.clip(scan(160)[0], *WINDOW)
+    factors = 1.5, 0.5, 0.5
+    row, _, _ = side_by_side(lambda: ndimage.zoom(ct, factors, order=3), lambda: zoom(ct, factors, 3), repeats)
+    exact = ndimage.zoom(ct, factors, order=3, output=np.float64)
+    error = np.abs(zoom(ct, factors, 3, np.float32) - exact).max()
+    nearest = np.array_equal(zoom(ct, factors, 0), ndimage.zoom(ct, factors, order=0))
+    return {**row, 'goal': '>= 20 x', 'reached': row['plain_s'] / row['ours_s'] >= 20 and error <= 1e-3 and nearest,
+            'agreement': f'{error:.1e} HU before rounding; order 0 {"identical" if nearest else "DIFFERS"}'}
+
+
+def prepare(folder, repeats):
+    """get_training_set.py, a case of 160 x 512 x 512, with reading and writing"""
+    from data_prepare.get_training_set import training_volumes
+    settings = dict(size=48, expand_slice=20, slice_thickness=1.0, lower=WINDOW[0], upper=WINDOW[1])
+    ct, label, geometry = scan(160)
+    case = Case(folder / 'volume-0.nii', folder / 'segmentation-0.nii')
+    write(case.ct, ct, geometry)
+    write(case.label, label, geometry)
+
+    def ours():
+        for name, volume in zip(('ct.nii', 'seg.nii'), training_volumes(case, down_scale=0.5, grid_tolerance=0.1, **settings)):
+            write(folder / name, *volume)
+
+    def plainly():
+        plain.training_case(case.ct, case.label, folder / 'plain-ct.nii', folder / 'plain-seg.nii.gz', **settings)
+
+    row, _, _ = side_by_side(plainly, ours, repeats)
+    same = np.array_equal(read(folder / 'seg.nii')[0], read(folder / 'plain-seg.nii.gz')[0])
+    difference = np.abs(read(folder / 'ct.nii')[0] - np.clip(read(folder / 'plain-ct.nii')[0], *WINDOW))
+    equal = (difference == 0).mean()
+    return {**row, 'goal': '>= 5 x', 'reached': row['plain_s'] / row['ours_s'] >= 5 and same and equal >= 0.99999 and difference.max() <= 1,
+            'agreement': f'labels {"identical" if same else "DIFFER"}; CT equal in {equal:.4%}, never off by more than {difference.max()} HU'}
+
+
+def sample(folder, repeats):
+    """Dataset sample, 48 of 240 slices, warm cache"""
+    from dataset.dataset import Dataset
+    ct, label, geometry = scan(240)
+    small = np.ascontiguousarray(np.clip(ct[:, ::2, ::2], *WINDOW))
+    for path, array in ((folder / 'ct/volume-0.nii', small), (folder / 'seg/segmentation-0.nii', label),
+                        (folder / 'plain/segmentation-0.nii.gz', label)):
+        write(path, array, geometry)
+    samples = Dataset(folder / 'ct', folder / 'seg', 48)
+    torch.manual_seed(0)
+    first = int(torch.randint(240 - 48 + 1, ()))
+
+    def ours():
+        torch.manual_seed(0)
+        return samples[0]
+
+    row, theirs, mine = side_by_side(lambda: plain.sample(folder / 'ct/volume-0.nii', folder / 'plain/segmentation-0.nii.gz', first, 48),
+                                     ours, 10 * repeats)
+    same = all(torch.equal(a, b) for a, b in zip(theirs, mine))
+    return {**row, 'goal': '>= 30 x', 'reached': row['plain_s'] / row['ours_s'] >= 30 and same,
+            'agreement': 'identical' if same else 'DIFFERS'}
+
+
+def components(folder, repeats):
+    """keep_liver, 160 x 512 x 512, 300 islands"""
+    from utilities.post_process import keep_liver
+    mask = rough(scan(160)[1])
+    row, theirs, mine = side_by_side(lambda: plain.keep_liver(mask, 5e4), lambda: keep_liver(mask, 5e4), repeats)
+    same = np.array_equal(theirs, mine)
+    return {**row, 'goal': '>= 10 x', 'reached': row['plain_s'] / row['ours_s'] >= 10 and same,
+            'agreement': 'identical' if same else 'DIFFERS'}
+
+
+def metrics(folder, repeats):
+    """calculate_metrics, 160 x 512 x 512"""
+    from utilities.calculate_metrics import calculate_metrics
+    from utilities.post_process import keep_liver
+    _, label, geometry = scan(160)
+    mask = keep_liver(rough(label), 5e4)
+    row, theirs, mine = side_by_side(lambda: plain.metrics(label, mask, geometry.spacing),
+                                     lambda: calculate_metrics(label, mask, geometry.spacing), repeats)
+    error = max(abs(mine[name] - value) / abs(value) for name, value in theirs.items())
+    return {**row, 'goal': '>= 4 x', 'reached': row['plain_s'] / row['ours_s'] >= 4 and error <= 1e-6,
+            'agreement': f'{error:.0e} relative, {len(theirs)} metrics'}
+
+
+def crf(dimensions, goal, agreement, plain_repeats):
+    from Densecrf.crf import grown_box, refine
+    from utilities.post_process import keep_liver
+    ct, label, _ = scan(240, thickness=1.0)
+    ct, mask = np.clip(ct, *WINDOW), keep_liver(rough(label), 5e4)
+    box = grown_box(mask, (10, 30, 30))
+    ct, mask = ct[box], mask[box]
+    row, theirs, mine = side_by_side(lambda: refine(ct, mask, (0, 0, 0), dimensions, engine='pydensecrf', **CRF),
+                                     lambda: refine(ct, mask, (0, 0, 0), dimensions, engine='grid', **CRF), 3, plain_repeats)
+    equal, overlap = (theirs == mine).mean(), dice(theirs, mine)
+    return {**row, 'goal': f'>= {goal} x', 'size': f'{mask.size / 1e6:.1f} M voxels, changes {(mine != mask).mean():.2%} of the labels',
+            'reached': row['plain_s'] / row['ours_s'] >= goal and equal >= agreement,
+            'agreement': f'{equal:.3%} of labels, Dice {overlap:.5f}'}
+
+
+def crf_3d(folder, repeats):
+    """dense_crf 3D, 20 iterations"""
+    row = crf(3, 15, 0.9995, max(1, repeats - 2))
+    saved = row['plain_mb'] / row['ours_mb']
+    return {**row, 'goal': '>= 15 x, 1/8 of the memory', 'reached': row['reached'] and saved >= 8 and float(row['agreement'].split()[-1]) >= 0.9995}
+
+
+def crf_2d(folder, repeats):
+    """dense_crf 2D, slice by slice, 20 iterations"""
+    return crf(2, 6, 0.999, max(1, repeats - 2))
+
+
+def window(folder, repeats):
+    """network, one window of 48 x 256 x 256, eval, CPU float32"""
+    from net.ResUNet import ResUNet
+    from utilities.device import devices
+    devices('')
+    torch.manual_seed(0)
+    ours, plainly = ResUNet(training=False), plain.Network().eval()
+    plainly.load_state_dict(ours.state_dict())
+    ct = torch.randn(1, 1, 48, 256, 256)
+    with torch.inference_mode():
+        row, theirs, mine = side_by_side(lambda: plainly(ct)[-1], lambda: ours(ct), repeats)
+    error = (theirs - mine).abs().max().item()
+    return {**row, 'goal': '>= 1.4 x', 'reached': row['plain_s'] / row['ours_s'] >= 1.4 and error <= 1e-5, 'agreement': f'{error:.0e}'}
+
+
+def val(folder, network, weights, depth):
+    """val.py and the plain way on one phantom, each in a process of its own: seconds, peak memory (all of it), are the masks the same."""
+    ct, label, geometry = scan(depth)
+    write(folder / 'CT/volume-0.nii', ct, geometry)
+    write(folder / 'seg/segmentation-0.nii', label, geometry)
+    torch.save(weights, folder / 'weights.pth')
+    del ct, label
+    row = {}
+    for way in ('plain', 'ours', 'whole'):
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, ROOT / 'benchmarks/predict.py', way, network, folder], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f'predict.py {way} {network} ended with status {status}')
+        row.update({f'{way}_s': time.perf_counter() - start, f'{way}_mb': usage.ru_maxrss * 1024 / 1e6})
+    masks = {way: read(folder / way / 'pred-0.nii')[0] for way in ('plain', 'ours', 'whole')}
+    same, apart = np.array_equal(masks['ours'], masks['whole']), np.count_nonzero(masks['ours'] != masks['plain'])
+    return {**row, 'goal': '<= 2.5 GB', 'reached': row['ours_mb'] <= 2500 and same,
+            'agreement': f'{"identical to" if same else "DIFFERS from"} whole-volume sums; {apart:,} of {depth * 512 * 512:,} voxels from plain'}
+
+
+def val_200(folder, repeats):
+    """val.py, 200 x 512 x 512, the ResUNet on the CPU"""
+    from net.ResUNet import ResUNet
+    from tests.reference.recipe import band_weights
+    weights = band_weights(ResUNet(training=False).state_dict())
+    return val(folder, 'resunet', {name: torch.from_numpy(tensor) for name, tensor in weights.items()}, 200)
+
+
+def val_1000(folder, repeats):
+    """val.py, 1,000 x 512 x 512, a stand-in for the network"""
+    from benchmarks.predict import StandIn
+    return val(folder, 'stand_in', StandIn().state_dict(), 1000)
+
+
+def trainers(batch, depth, width, device):
+    """(plain, ours): functions that do one training step of the same weights on the same samples and return the last head's loss."""
+    from loss import LOSSES
+    from net.ResUNet import ResUNet
+    from utilities.deep_supervision import DeepSupervision
+    from utilities.precision import precision_on
+    torch.manual_seed(0)
+    network = ResUNet(training=True, drop_rate=0).to(device)
+    plainly = plain.Network(drop_rate=0).to(device)
+    plainly.load_state_dict(network.state_dict())
+    label = torch.zeros(batch, depth, 2 * width, 2 * width, dtype=torch.uint8, device=device)
+    label[:, depth // 4:-depth // 4, width // 2:-width // 2, width // 2:-width // 2] = 1
+    ct = label[:, None, :, ::2, ::2] * 0.3 + 0.1 * torch.randn(batch, 1, depth, width, width, device=device)
+    supervised = DeepSupervision(network, LOSSES['Tversky'](), precision_on(device, 'auto'))
+    optimizer, plain_optimizer = (torch.optim.Adam(n.parameters(), lr=1e-4) for n in (network, plainly))
+
+    def ours():
+        losses = supervised(ct, label, torch.full((batch, 1), 1 / batch, device=device)).sum(0)
+        optimizer.zero_grad()
+        (0.33 * losses[:3].sum() + losses[3]).backward()
+        optimizer.step()
+        return losses[3].detach()
+
+    def plain_step():
+        losses = [plain.tversky(head, label.float()) for head in plainly(ct)]
+        plain_optimizer.zero_grad()
+        (0.33 * sum(losses[:3]) + losses[3]).backward()
+        plain_optimizer.step()
+        return losses[3].item()
+
+    return plain_step, ours
+
+
+def training(folder, repeats):
+    """training step on the CPU, 2 x 16 x 64 x 64"""
+    from utilities.device import devices
+    plain_step, ours = trainers(2, 16, 64, devices('')[0])
+    curves = np.array([[plain_step(), ours().item()] for _ in range(10)])
+    row, _, _ = side_by_side(plain_step, ours, 5 * repeats)
+    apart = np.abs(curves[:, 0] - curves[:, 1]).max()
+    return {**row, 'goal': '> 1 x', 'reached': row['plain_s'] > row['ours_s'] and apart <= 1e-3,
+            'agreement': f'losses of 10 steps at most {apart:.0e} apart'}
+
+
+def matrix_rate(n=8192):
+    """bf16 operations a second of a product of two n x n matrices on the GPU."""
+    a = torch.randn(n, n, dtype=torch.bfloat16, device='cuda')
+    seconds, _, _ = min(measured(lambda: [a @ a for _ in range(20)]) for _ in range(5))
+    return 20 * 2 * n ** 3 / seconds
+
+
+def gpu_training(folder, repeats):
+    """training step on a GPU, 48 x 256 x 256"""
+    if not torch.cuda.is_available():
+        return None
+    torch.backends.cudnn.benchmark = True
+    plain_step, ours = trainers(1, 48, 256, torch.device('cuda'))
+    curves = np.array([[plain_step(), ours().item()] for _ in range(30)])
+    with FlopCounterMode(display=False) as counter:
+        ours()
+    row, _, _ = side_by_side(lambda: [plain_step() for _ in range(10)], lambda: [ours() for _ in range(10)], repeats)
+    apart = np.abs(curves[:, 0] - curves[:, 1]).max()
+    rate = 10 * counter.get_total_flops() / row['ours_s']
+    return {**row, 'goal': '>= 4 x', 'reached': row['plain_s'] / row['ours_s'] >= 4 and apart <= 0.02,
+            'agreement': f'losses of 30 steps at most {apart:.4f} apart; {rate / matrix_rate():.0%} of the bf16 matrix rate'}
+
+
+def gpu_window(folder, repeats):
+    """window on a GPU, 48 x 256 x 256"""
+    if not torch.cuda.is_available():
+        return None
+    from net.ResUNet import ResUNet
+    from tests.reference.recipe import band_weights
+    from utilities.inference import liver_mask
+    from utilities.precision import precision_on
+    torch.backends.cudnn.benchmark = True
+    device = torch.device('cuda')
+    ours, plainly = ResUNet(training=False), plain.Network().eval()
+    weights = {name: torch.from_numpy(tensor) for name, tensor in band_weights(ours.state_dict()).items()}
+    for network in (ours, plainly):
+        network.load_state_dict(weights)
+        network.to(device)
+    ct = np.clip(scan(200)[0][:, ::2, ::2], *WINDOW).astype(np.float32) / 200
+    precision = precision_on(device, 'auto')
+    row, theirs, mine = side_by_side(lambda: plain.window_mean(plainly, ct, 48, 12, device) >= 0.5,
+                                     lambda: liver_mask(ours, ct, (200, 512, 512), 48, 12, 0.5, device, precision=precision), repeats)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        ours(torch.zeros(1, 1, 48, 256, 256, device=device))
+    equal, rate = (theirs == mine).mean(), 14 * counter.get_total_flops() / row['ours_s']  # 200 slices are 14 windows
+    return {**row, 'goal': '>= 4 x', 'reached': row['plain_s'] / row['ours_s'] >= 4 and equal >= 0.999,
+            'agreement': f'{equal:.3%} of the mask; {rate / matrix_rate():.0%} of the bf16 matrix rate'}
+
+
+STAGES = {f.__name__: f for f in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, val_200, val_1000, gpu_training, gpu_window)}
+
+
+if __name__ == '__main__':
+    function = STAGES[sys.argv[1]]
+    with tempfile.TemporaryDirectory() as folder:
+        row = function(Path(folder), 5 if '--full' in sys.argv else 3)
+    print(json.dumps({'stage': function.__doc__, **({**row, 'reached': bool(row['reached'])} if row else {})}))
