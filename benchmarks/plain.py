@@ -53,6 +53,25 @@ def metrics(real, predicted, spacing):
             'msd': distances.max(), 'hd95': max(np.percentile(there, 95), np.percentile(back, 95))}
 
 
+def exact_crf(image, mask, s1, s2, s3, max_iter):
+    """The mean field over all pairs of voxels of a small box (z, y, x), straight from the energy: what the engines approximate."""
+    places = np.indices(mask.shape, np.float32).reshape(3, -1).T
+    values = image.reshape(-1, 1).astype(np.float32)
+
+    def normalised(features):
+        squares = (features ** 2).sum(1)
+        kernel = np.exp(features @ features.T - 0.5 * (squares[:, None] + squares))
+        norm = 1 / np.sqrt(kernel.sum(1))
+        return norm[:, None] * kernel * norm
+
+    kernels = 3 * normalised(places / s1) + 10 * normalised(np.hstack([places / s2, values / s3]))
+    unary = np.where(mask.ravel(), 1, -1) * np.log(9)
+    signed = np.tanh(unary / 2)  # P(liver) - P(background)
+    for _ in range(max_iter):
+        signed = np.tanh((unary + kernels @ signed.astype(np.float32)) / 2)
+    return (signed > 0).reshape(mask.shape).astype(np.uint8)
+
+
 def block(*layers):
     return nn.Sequential(*(part for layer in layers for part in (layer, nn.PReLU(layer.out_channels))))
 

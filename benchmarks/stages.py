@@ -121,19 +121,35 @@ def crf(dimensions, goal, agreement, plain_repeats):
     equal, overlap = (theirs == mine).mean(), dice(theirs, mine)
     return {**row, 'goal': f'>= {goal} x', 'size': f'{mask.size / 1e6:.1f} M voxels, changes {(mine != mask).mean():.2%} of the labels',
             'reached': row['plain_s'] / row['ours_s'] >= goal and equal >= agreement,
-            'agreement': f'{equal:.3%} of labels, Dice {overlap:.5f}'}
+            'agreement': f'{equal:.3%} of labels, Dice {overlap:.5f}'}, ct, mask, overlap
+
+
+def off_exact(ct, mask, boxes=6, shape=(16, 26, 26)):
+    """Labels of small boxes at the mask's edge that differ from the exact mean field: of 'grid', of pydensecrf; and voxels in all."""
+    from Densecrf.crf import dense_crf
+    edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    off = {'grid': 0, 'pydensecrf': 0}
+    for centre in edge[np.random.default_rng(0).choice(len(edge), boxes, replace=False)]:
+        corner = [int(np.clip(c - size // 2, 0, n - size)) for c, size, n in zip(centre, shape, mask.shape)]
+        box = tuple(slice(c, c + size) for c, size in zip(corner, shape))
+        exact = plain.exact_crf(ct[box], mask[box], **CRF)
+        for engine in off:
+            off[engine] += np.count_nonzero(dense_crf(ct[box], mask[box], engine=engine, **CRF) != exact)
+    return off['grid'], off['pydensecrf'], boxes * int(np.prod(shape))
 
 
 def crf_3d(folder, repeats):
     """dense_crf 3D, 20 iterations"""
-    row = crf(3, 15, 0.9995, max(1, repeats - 2))
-    saved = row['plain_mb'] / row['ours_mb']
-    return {**row, 'goal': '>= 15 x, 1/8 of the memory', 'reached': row['reached'] and saved >= 8 and float(row['agreement'].split()[-1]) >= 0.9995}
+    row, ct, mask, overlap = crf(3, 15, 0.9995, max(1, repeats - 2))
+    ours, theirs, voxels = off_exact(ct, mask)
+    return {**row, 'goal': '>= 15 x, 1/8 of the memory, Dice >= 0.9995',
+            'reached': row['reached'] and row['plain_mb'] / row['ours_mb'] >= 8 and overlap >= 0.9995,
+            'agreement': f'{row["agreement"]}; off the exact mean field in {voxels:,} voxels of small boxes: {ours}, pydensecrf {theirs}'}
 
 
 def crf_2d(folder, repeats):
     """dense_crf 2D, slice by slice, 20 iterations"""
-    return crf(2, 6, 0.999, max(1, repeats - 2))
+    return crf(2, 6, 0.999, max(1, repeats - 2))[0]
 
 
 def window(folder, repeats):
