@@ -62,10 +62,10 @@ def table(rows):
     yield ('---', *['--:'] * 3, '---', *['--:'] * 2, '---')
     for row in rows:
         if 'ours_s' not in row:
-            yield row['stage'], *['not measured'] * 7
+            yield row['stage'], 'not measured', *[''] * 6
             continue
-        ratio, name = row['plain_s'] / row['ours_s'], row['stage'] + (f', {row["size"]}' if 'size' in row else '')
-        yield (name, f'{row["plain_s"]:.3g}', f'{row["ours_s"]:.3g}', f'{ratio:.1f}', row['goal'] + ('' if row['reached'] else ' **missed**'),
+        name, goal = ', '.join(filter(None, (row['stage'], row.get('size')))), row['goal'] + ('' if row['reached'] else ' **missed**')
+        yield (name, f'{row["plain_s"]:.3g}', f'{row["ours_s"]:.3g}', f'{row["plain_s"] / row["ours_s"]:.1f}', goal,
                f'{row["plain_mb"]:,.0f}', f'{row["ours_mb"]:,.0f}', row['agreement'])
 
 
@@ -73,9 +73,10 @@ def machine():
     """What it was measured on."""
     model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')), platform.processor())
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU'
-    return (f'{model}, {len(os.sched_getaffinity(0))} cores, {os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30:.0f} GiB, {gpu}; '
-            f'Python {platform.python_version()}, torch {torch.__version__}, numpy {numpy.__version__}, numba {numba.__version__}. Seconds: medians '
-            'of runs in turn; MB: peak over what was there before, of val.py the whole process.')
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 30
+    return (f'{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {gpu}; Python {platform.python_version()}, '
+            f'torch {torch.__version__}, numpy {numpy.__version__}, numba {numba.__version__}. Seconds: medians of runs in turn; '
+            'MB: peak over what was there before, of val.py the whole process.')
 
 
 if __name__ == '__main__':

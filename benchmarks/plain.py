@@ -81,7 +81,8 @@ def conv(inputs, outputs, dilation=1):
 
 
 def head(inputs, factor):
-    return nn.Sequential(nn.Conv3d(inputs, 1, 1), nn.Upsample(scale_factor=(factor, 2 * factor, 2 * factor), mode='trilinear'), nn.Sigmoid())
+    larger = nn.Upsample(scale_factor=(factor, 2 * factor, 2 * factor), mode='trilinear')
+    return nn.Sequential(nn.Conv3d(inputs, 1, 1), larger, nn.Sigmoid())
 
 
 class Network(nn.Module):

@@ -30,7 +30,10 @@ STRIDE = 24
 
 
 class StandIn(torch.nn.Module):
-    """Input and output of the ResUNet at next to no cost: liver is what lies between 70 and 130 HU, and a slice's place in its window counts."""
+    """Input and output of the ResUNet at next to no cost: liver is what lies between about 70 and 130 HU.
+
+    A slice's place in its window counts, so that a wrong mean shows.
+    """
 
     def __init__(self, training=False, down_scale=0.5):
         super().__init__()
@@ -63,7 +66,7 @@ if __name__ == '__main__':
     if way == 'ours':
         if network == 'stand_in':
             val.ResUNet = StandIn
-        sys.argv[1:] = [f'--test_ct_path={folder}/CT', f'--test_seg_path={folder}/seg', f'--pred_path={folder}/ours', '--test_slice_thickness=None',
-                        f'--module_path={folder}/weights.pth', f'--stride={STRIDE}', '--gpu=']
+        sys.argv[1:] = [f'--test_ct_path={folder}/CT', f'--test_seg_path={folder}/seg', f'--pred_path={folder}/ours',
+                        f'--module_path={folder}/weights.pth', '--test_slice_thickness=None', f'--stride={STRIDE}', '--gpu=']
         run(val.main, val.__doc__)
     main(way, network, Path(folder))

@@ -60,7 +60,7 @@ def prepare(folder, repeats):
     difference = np.abs(read(folder / 'ct.nii')[0] - np.clip(read(folder / 'plain-ct.nii')[0], *WINDOW))
     equal = (difference == 0).mean()
     return {**row, 'goal': '>= 5 x', 'reached': row['plain_s'] / row['ours_s'] >= 5 and same and equal >= 0.99999 and difference.max() <= 1,
-            'agreement': f'labels {"identical" if same else "DIFFER"}; CT equal in {equal:.4%}, never off by more than {difference.max()} HU'}
+            'agreement': f'labels {"identical" if same else "DIFFER"}; CT equal in {equal:.4%}, at most {difference.max()} HU off'}
 
 
 def sample(folder, repeats):
@@ -185,7 +185,8 @@ def val(folder, network, weights, depth):
     masks = {way: read(folder / way / 'pred-0.nii')[0] for way in ('plain', 'ours', 'whole')}
     same, apart = np.array_equal(masks['ours'], masks['whole']), np.count_nonzero(masks['ours'] != masks['plain'])
     return {**row, 'goal': '<= 2.5 GB', 'reached': row['ours_mb'] <= 2500 and same,
-            'agreement': f'{"identical to" if same else "DIFFERS from"} whole-volume sums; {apart:,} of {depth * 512 * 512:,} voxels from plain'}
+            'agreement': f'{"identical to" if same else "DIFFERS from"} whole-volume sums; {apart:,} of {masks["ours"].size:,} voxels '
+                         'from plain'}
 
 
 def val_200(folder, repeats):
@@ -295,7 +296,8 @@ def gpu_window(folder, repeats):
             'agreement': f'{equal:.3%} of the mask; {rate / matrix_rate():.0%} of the bf16 matrix rate'}
 
 
-STAGES = {f.__name__: f for f in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, val_200, val_1000, gpu_training, gpu_window)}
+STAGES = {stage.__name__: stage for stage in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, val_200,
+                                              val_1000, gpu_training, gpu_window)}
 
 
 if __name__ == '__main__':

@@ -18,7 +18,8 @@ def pad_in_plane(array, down_scale, value):
 def resample_ct(ct, z_factor, down_scale, lower, dtype=None):
     """CT (z, y, x) in HU, padded with air -> cubic spline zoom by (z_factor, down_scale, down_scale).
 
-    The result is of `dtype`, the CT's own if None; integers are rounded. A spline overshoots at edges: the values may leave the intensity window.
+    The result is of `dtype`, the CT's own if None; integers are rounded. A spline overshoots at edges: the values may leave the
+    intensity window.
     """
     return zoom(pad_in_plane(ct, down_scale, lower), (z_factor, down_scale, down_scale), 3, dtype)
 

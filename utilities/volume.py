@@ -172,7 +172,7 @@ def read_nifti(path):
 
 
 class SliceReader:
-    """Runs of slices of a NIfTI volume, as stored (z, y, x): the header is read once, and of an uncompressed file only the slices asked for."""
+    """Runs of slices of a NIfTI volume, as stored (z, y, x); the header is read once, and of an uncompressed file only what is asked for."""
 
     def __init__(self, path):
         self.path, self.stored = path, nibabel.load(path).dataobj

@@ -1,0 +1,63 @@
+"""The plain ways and the scene that the benchmark compares with, on small inputs."""
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from benchmarks import plain
+from benchmarks.benchmark import table
+from benchmarks.measure import measured, side_by_side
+from benchmarks.scene import dice, rough, scan
+from benchmarks.stages import STAGES, trainers
+from net.ResUNet import ResUNet
+from tests.Densecrf.test_crf import brute_force
+from tests.Densecrf.test_crf import scene as crf_scene
+from utilities.calculate_metrics import calculate_metrics
+from utilities.post_process import keep_liver
+
+
+def test_scene_looks_like_a_networks_answer():
+    ct, label, geometry = scan(96, 160, 2.4)
+    mask = rough(label, islands=12, holes=6)
+    assert ct.shape == label.shape == mask.shape == (96, 160, 160) and geometry.spacing == (2.4, 2.4, 2.4)
+    assert 0.5 < dice(label, mask) < 0.99 and ndimage.label(mask)[1] > 5
+    liver = keep_liver(mask, 5e4)
+    np.testing.assert_array_equal(plain.keep_liver(mask, 5e4), liver)
+    theirs, ours = plain.metrics(label, liver, geometry.spacing), calculate_metrics(label, liver, geometry.spacing)
+    assert theirs == pytest.approx({name: ours[name] for name in theirs})
+
+
+def test_plain_network_takes_the_same_weights():
+    ours, plainly, ct = ResUNet(training=True, drop_rate=0), plain.Network(drop_rate=0), torch.randn(1, 1, 8, 16, 16)
+    plainly.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(plainly(ct), ours(ct), rtol=1e-5, atol=1e-5)
+
+
+def test_both_trainers_take_the_same_steps():
+    plain_step, ours = trainers(2, 8, 16, torch.device('cpu'))
+    np.testing.assert_allclose([plain_step() for _ in range(2)], [ours().item() for _ in range(2)], atol=1e-4)
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_exact_crf_is_that_of_the_crf_tests(seed):
+    image, mask = crf_scene((6, 9, 10), seed)
+    np.testing.assert_array_equal(plain.exact_crf(image, mask, 1, 10, 10, 20), brute_force(image, mask, 1, 10, 10, 20))
+
+
+def test_measures_both_ways():
+    row, theirs, mine = side_by_side(lambda: np.ones(10_000_000), lambda: np.ones(1000), 3)
+    assert len(theirs) == 10_000_000 and len(mine) == 1000 and row['plain_s'] > 0 and row['ours_s'] > 0
+    assert 70 < row['plain_mb'] < 100 and row['ours_mb'] < 5
+    assert measured(lambda: 7)[2] == 7
+
+
+def test_table_tells_what_was_missed_and_what_was_not_measured():
+    row = dict(stage='zoom', plain_s=4.0, ours_s=0.5, plain_mb=2000.0, ours_mb=10.0, goal='>= 20 x', reached=False, agreement='identical')
+    rows = list(table([row, {'stage': 'on a GPU'}]))
+    assert rows[2] == ('zoom', '4', '0.5', '8.0', '>= 20 x **missed**', '2,000', '10', 'identical')
+    assert rows[3] == ('on a GPU', 'not measured', *[''] * 6) and len({len(r) for r in rows}) == 1
+
+
+def test_stages_say_what_they_are():
+    assert all(stage.__doc__ for stage in STAGES.values())
