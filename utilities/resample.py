@@ -47,11 +47,6 @@ def zoom(array, factors, order, dtype=None):
     return zoom_axis(array, 0, shape[0], order, dtype) if 0 in axes else array
 
 
-def resize(array, shape, order):
-    """zoom to an exact shape."""
-    return zoom(array, [new / old for new, old in zip(shape, array.shape, strict=True)], order)
-
-
 def zoom_axis(array, axis, length, order, dtype=None):
     """Zoom along one axis; the result is of `dtype`, the array's own if None."""
     shape = array.shape[:axis] + (length,) + array.shape[axis + 1:]

@@ -3,9 +3,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from utilities.resample import resize, zoom
+from utilities.resample import zoom
 
 RNG = np.random.default_rng(3)
+
+
+def resize(array, shape, order):
+    return zoom(array, np.divide(shape, array.shape), order)
 
 
 @pytest.mark.parametrize('order', [0, 1, 3])
@@ -70,6 +74,14 @@ def test_overshoot_is_held_in_the_type():
     exact = np.clip(np.rint(zoom(steps.astype(float), [2.7], 3)), 0, 255)
     assert exact.min() == 0 and exact.max() == 255
     np.testing.assert_array_equal(ours, exact)
+
+
+@pytest.mark.parametrize('factors', [(1.5, 0.5, 0.5), (1, 0.5, 1), (2, 1, 1), (1, 1, 1)])
+def test_another_type_is_not_rounded_on_the_way(factors):
+    array = RNG.integers(-200, 200, (9, 10, 12)).astype(np.int16)
+    ours = zoom(array, factors, 3, np.float32)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, ndimage.zoom(array.astype(float), factors, order=3), atol=1e-3)
 
 
 def test_float64_is_computed_in_float64():
