@@ -136,3 +136,13 @@ def test_slabs_join_without_a_seam(depth):
     with torch.inference_mode():
         torch.testing.assert_close(network(ct), Plain(network)(ct)[3], rtol=1e-5, atol=1e-5)
     assert torch.equal(ct, copy)  # the input is not written over
+
+
+def test_a_bfloat16_head_stays_below_one():
+    """1 / (1 + e^-9) = 0.99988 is 1 in bfloat16, where a sigmoid has no gradient."""
+    logits = torch.full((1, 1, 2, 4, 4), 9.0, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        probability = ResUNet(training=True).map3[1](logits)
+    assert probability.dtype == torch.float32 and probability.detach().max().item() == pytest.approx(0.9998766, abs=1e-6)
+    LOSSES['BCE']()(probability, torch.zeros(1, 4, 16, 16)).backward()
+    assert logits.grad.sum().item() == pytest.approx(0.9998766, rel=1e-2)  # of binary cross-entropy: p - t, here in bfloat16
