@@ -15,6 +15,8 @@ crf_path = './crf/'                      # folder for the masks and tables of th
 module_path = './module/net550-0.028-0.022.pth'  # weights for val.py: a .pth file, or a folder (its newest)
 module_dir = './module/'                 # folder that train_ds.py writes weights, loss.csv and loss_curve.png to
 figure_path = './img/'                   # folder that draw_figures.py writes to
+spacing_override = {}                    # true spacing of cases whose headers are wrong: {'volume-28': [0.7, 0.7, 1.25]} (x, y, z in mm)
+check_path = './check.csv'               # table that check_dataset.py writes
 grid_tolerance = 0.1                     # how far the corners of a label may lie from those of its CT (mm, above 0)
 
 # ---------------------------------------------------------------------------- phantom
@@ -53,8 +55,9 @@ compile = False                          # let torch.compile fuse the network: o
 cudnn_benchmark = True                   # let cuDNN try its algorithms once per input size
 loss = 'Tversky'                         # Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE or WCE
 pretrained_path = ''                     # weights to start from (.pth); '' = a new network
-resume = ''                              # 'auto' = go on from module_dir/last.pth where there is one; '' = a new training
+resume = ''                              # 'auto' = go on from module_dir/last.pth if it is there; 'changed' = with other parameters; '' = anew
 save_every = 50                          # epochs between two saved networks (1 or more); the last is always saved
+keep_saved = 0                           # newest of these networks that are kept (0 or more); 0 = all
 print_every = 5                          # steps between two printed lines and visdom points (1 or more)
 seed = 0                                 # of weights, sampling and phantoms (0 or more)
 visdom_server = 'http://localhost'       # visdom server's address; '' = do not look for one

@@ -12,10 +12,16 @@ import numpy as np
 from tqdm import tqdm
 
 from Densecrf.grid import grid_field
-from utilities.errors import InputError
-from utilities.tables import score
+from utilities import cases
+from utilities.check import check_header
+from utilities.errors import InputError, one_line
+from utilities.lock import claim
+from utilities.manifest import Manifest
+from utilities.tables import print_tables, score, write_tables
 from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label, renamed, require_same_grid, write
 
+SETTINGS = ('lower', 'upper', 'z_expand', 'x_expand', 'y_expand', 's1', 's2', 's3', 'max_iter', 'crf_engine', 'crf_tolerance',
+            'surface_tolerance')
 CONFIDENCE = 0.9
 SPATIAL_WEIGHT = 3
 BILATERAL_WEIGHT = 10
@@ -117,36 +123,69 @@ class Prediction:
     def name(self):
         return self.case.name
 
+    @property
+    def inputs(self):
+        """What the refined mask and its row depend on, besides the settings."""
+        return [*self.case.files, self.mask, self.case.spacing]
 
-def find_predictions(ct_path, seg_path, pred_path):
+
+def find_predictions(ct_path, seg_path, pred_path, spacing_override):
     """The cases of ct_path that have a mask in pred_path."""
     masks = find_volumes(pred_path, 'pred_path (val.py fills it)')
     found = [Prediction(case, masks[renamed(case.name, 'pred')])
-             for case in find_cases(ct_path, 'test_ct_path', seg_path) if renamed(case.name, 'pred') in masks]
+             for case in find_cases(ct_path, 'test_ct_path', seg_path, spacing_override) if renamed(case.name, 'pred') in masks]
     if not found:
         raise InputError(f'{pred_path}: wanted pred-N for the volume-N of {ct_path}, found none; run python val.py')
     return found
 
 
-def refine_case(prediction, dimensions, crf_path, window, expand, grid_tolerance, surface_tolerance, **crf):
-    """Read a CT and its mask, refine the mask, write it into crf_path; returns the row of the table.
+def refine_case(prediction, manifest, grid_tolerance, dimensions, lower, upper, z_expand, x_expand, y_expand, s1, s2, s3, max_iter,
+                crf_engine, crf_tolerance, surface_tolerance):
+    """Read a CT and its mask, refine the mask, write it into the manifest's folder; returns its record with the row of the table.
 
-    window: lower and upper HU; expand: (z, y, x) voxels; tolerances in mm; crf: s1, s2, s3, max_iter, engine, tolerance of dense_crf.
+    lower, upper: HU; z_expand, x_expand, y_expand: voxels along the array's axes; grid_tolerance, surface_tolerance: mm.
     """
     start = time.monotonic()
     case = prediction.case
-    ct, geometry = read_ct(case.ct, *window)
+    ct, geometry = read_ct(case.ct, lower, upper, case.spacing)
 
     def read_mask(path):
-        mask, mask_geometry = read_label(path)
+        mask, mask_geometry = read_label(path, case.spacing)
         require_same_grid(path, mask.shape, mask_geometry, case.ct, ct.shape, geometry, grid_tolerance)
         return mask
 
     mask = read_mask(prediction.mask)
     label = read_mask(case.label) if case.label else None
     if not mask.any():
-        tqdm.write(f'{prediction.mask}: the prediction is empty, and stays so')
-    refined = refine(ct, mask, expand, dimensions, **crf)
-    write(Path(crf_path) / f'{renamed(case.name, "crf")}.nii', refined, geometry)
+        tqdm.write(one_line(f'{prediction.mask}: the prediction is empty, and stays so'))
+    refined = refine(ct, mask, (z_expand, x_expand, y_expand), dimensions, s1=s1, s2=s2, s3=s3, max_iter=max_iter, engine=crf_engine,
+                     tolerance=crf_tolerance)
+    name = renamed(case.name, 'crf')
+    manifest.start(name, [f'{name}.nii'])
+    write(manifest.folder / f'{name}.nii', refined, geometry)
     seconds = time.monotonic() - start
-    return {**score(case.ct.name, label, mask, refined, geometry.spacing, surface_tolerance), 'time': seconds}
+    row = {**score(case.ct.name, label, mask, refined, geometry.spacing, surface_tolerance), 'time': seconds}
+    return manifest.add(name, prediction.inputs, [f'{name}.nii'], row)
+
+
+def main(para, dimensions):
+    """What 2D-CRF.py and 3D-CRF.py do, from their settings on; returns the exit status."""
+    found = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path, para.spacing_override)
+    settings = {'dimensions': dimensions, **{name: getattr(para, name) for name in SETTINGS}}
+    manifest = Manifest(para.crf_path, settings, 'crf_path')
+    claim(para.pred_path, 'pred_path', shared=True)
+
+    def check(prediction):
+        return check_header(prediction.case, False, para.grid_tolerance)
+
+    def done(prediction):
+        return manifest.done(renamed(prediction.name, 'crf'), prediction.inputs)
+
+    def refined_case(prediction):
+        return refine_case(prediction, manifest, para.grid_tolerance, **settings)
+
+    refined, failures = cases.run(refined_case, found, f'{dimensions}D CRF', check=check, done=done)
+    if refined:
+        rows = [record['row'] for record in refined]
+        print_tables(*write_tables(manifest.folder, 'result-post-processing', rows, vars(para), failures))
+    return cases.report(len(refined), failures, para.crf_path, 'python utilities/draw_figures.py')

@@ -22,12 +22,13 @@ def main(para):
     def analyse(case):
         if case.label is None:
             raise InputError(f'{case.ct}: no label in {para.train_seg_path}; set train_seg_path')
-        ct, geometry = read(case.ct)
-        liver, label_geometry = read_label(case.label)
+        ct, geometry = read(case.ct, case.spacing)
+        liver, label_geometry = read_label(case.label, case.spacing)
         require_same_grid(case.label, liver.shape, label_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
         return {'case': case.name, **liver_figures(ct, liver, para.lower, para.upper), 'spacing_z': geometry.spacing[2]}
 
-    rows, failures = cases.run(analyse, find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path), 'analysis')
+    found = find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)
+    rows, failures = cases.run(analyse, found, 'analysis')
     if rows:
         table = pandas.DataFrame(rows).set_index('case')
         print(table.to_string(float_format='{:.3f}'.format))

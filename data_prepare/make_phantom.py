@@ -1,7 +1,7 @@
 """Make LiTS-shaped phantoms with a known liver, to try everything without the data set.
 
 Out:  phantom_train cases in train_ct_path and train_seg_path, phantom_test more in test_ct_path and test_seg_path,
-      as volume-N.nii and segmentation-N.nii with manifest.json; a folder that holds anything else is left alone
+      as volume-N.nii and segmentation-N.nii, with a record of each in manifest/; a folder that holds anything else is left alone
 
     python data_prepare/make_phantom.py --parameters=experiments/demo.py
 """
@@ -31,22 +31,24 @@ def main(para):
                        (para.test_ct_path, 'test_ct_path'), (para.test_seg_path, 'test_seg_path')):
         folders[name] = Manifest(path, settings, name)
 
-    def make(case):
+    def places(case):
         group = 'train' if case.number < para.phantom_train else 'test'
-        ct_folder, seg_folder = folders[f'{group}_ct_path'], folders[f'{group}_seg_path']
-        ct_file, seg_file = f'volume-{case.number}.nii', f'segmentation-{case.number}.nii'
-        if ct_folder.done(case.name, []) and seg_folder.done(case.name, []):
-            return
+        return (folders[f'{group}_ct_path'], f'volume-{case.number}'), (folders[f'{group}_seg_path'], f'segmentation-{case.number}')
+
+    def done(case):
+        return all([manifest.done(name, []) for manifest, name in places(case)]) or None
+
+    def make(case):
         shape, geometry = grid(case.number, para.phantom_depth, para.phantom_width, para.seed)
-        ct, label = phantom(para.seed + case.number, shape, geometry.spacing)
-        ct, label = ct[:, ::-1, ::-1], label[:, ::-1, ::-1]  # as DIRECTION has it
-        write(ct_folder.folder / ct_file, ct, geometry)
-        ct_folder.add(case.name, [], [ct_file])
-        write(seg_folder.folder / seg_file, label, geometry)
-        seg_folder.add(case.name, [], [seg_file])
+        volumes = phantom(para.seed + case.number, shape, geometry.spacing)
+        for (manifest, name), volume in zip(places(case), volumes):
+            file = f'{name}.nii'
+            manifest.start(name, [file])
+            write(manifest.folder / file, volume[:, ::-1, ::-1], geometry)  # as DIRECTION has it
+            manifest.add(name, [], [file])
 
     numbered = [SimpleNamespace(number=number, name=f'volume-{number}') for number in numbers]
-    results, failures = cases.run(make, numbered, 'phantoms')
+    results, failures = cases.run(make, numbered, 'phantoms', done=done)
     wrote = f'{para.train_ct_path}, {para.train_seg_path}, {para.test_ct_path} and {para.test_seg_path}'
     return cases.report(len(results), failures, wrote, 'python data_prepare/get_training_set.py')
 

@@ -3,6 +3,7 @@
 111 cases to train on, and the 20 that are 3DIRCADb (28 to 47 by LITS-CHALLENGE #14, AbdomenCT-1K #27) to test on. Move
 volume-28 to volume-47 into LiTS/test before. Needs a GPU; 1,000 epochs of 111 steps.
 
+    python data_prepare/check_dataset.py --parameters=experiments/lits.py
     python data_prepare/get_training_set.py --parameters=experiments/lits.py
     python train_ds.py --parameters=experiments/lits.py
     python val.py --parameters=experiments/lits.py

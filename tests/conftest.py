@@ -12,8 +12,8 @@ from tests.reference import recipe
 from utilities.volume import Geometry, write
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/analyse_dataset.py', 'data_prepare/get_training_set.py', 'train_ds.py', 'val.py',
-           'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py', 'utilities/draw_figures.py']
+SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/analyse_dataset.py', 'data_prepare/check_dataset.py',
+           'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py', 'utilities/draw_figures.py']
 
 
 @pytest.fixture(scope='session')

@@ -68,7 +68,8 @@ def test_a_bad_case_stops_no_other(tmp_path, script, spoil, message):
     failed = [line for line in done.stdout.splitlines() if line.startswith('failed:')]
     assert len(failed) == 1 and message in failed[0] and 'volume-1' in failed[0]
     assert 'Traceback' not in done.stderr
-    assert sorted(p.name for p in (tmp_path / 'train').rglob('*') if p.is_file()) == ['manifest.json', 'segmentation-2.nii', 'volume-2.nii']
+    assert sorted(p.name for p in (tmp_path / 'train').rglob('*') if p.is_file()) == [
+        '.lock', 'segmentation-2.nii', 'volume-2.json', 'volume-2.nii']
 
 
 @pytest.mark.parametrize('name', ['data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/3D-CRF.py', 'Densecrf/2D-CRF.py'])
@@ -107,3 +108,12 @@ def test_finished_cases_are_not_made_again_and_other_settings_replace_them(lits,
     assert file.stat().st_mtime_ns == first
     script('data_prepare/get_training_set.py', size=16, expand_slice=3)
     assert file.stat().st_mtime_ns != first
+
+
+def test_a_volume_and_a_liver_thinner_than_slice_thickness(tmp_path, script):
+    put(tmp_path, 1, geometry=Geometry((1.5, 1.5, 0.002)))  # 0.05 mm from end to end
+    put(tmp_path, 2, liver=slice(9, 10))
+    done = script('data_prepare/get_training_set.py', size=16, slice_thickness=40, expand_slice=0)
+    failed = [line for line in done.stdout.splitlines() if line.startswith('failed:')]
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and len(failed) == 2
+    assert all('wanted 16 slices of 40 mm around the liver, got ' in line for line in failed)

@@ -46,17 +46,3 @@ def test_from_nothing_to_tables(tmp_path, script):
         assert set(np.unique(read_label(tmp_path / f'crf{dimensions}/crf-2.nii')[0])) <= {0, 1}
     do('utilities/draw_figures.py')
     assert {p.name for p in (tmp_path / 'img').iterdir()} == {'loss_curve.png', 'segmentation-result.png'}
-
-
-@pytest.mark.slow
-def test_resumed_training_equals_one_never_stopped(tmp_path, script):
-    common = {**SMALL, **MODULE, 'num_workers': 0}
-    assert script('data_prepare/make_phantom.py', **common).returncode == 0
-    assert script('data_prepare/get_training_set.py', **common).returncode == 0
-    for module, epochs in (('whole', (3,)), ('stopped', (1, 3))):
-        for epoch in epochs:
-            done = script('train_ds.py', **{**common, 'module_dir': module, 'Epoch': epoch, 'resume': 'auto'})
-            assert done.returncode == 0, done.stderr
-    columns = ['step', 'loss1', 'loss2', 'loss3', 'loss4', 'total', 'learning_rate']
-    whole, stopped = (pandas.read_csv(tmp_path / m / 'loss.csv')[columns] for m in ('whole', 'stopped'))
-    pandas.testing.assert_frame_equal(whole, stopped, check_exact=True)

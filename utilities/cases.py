@@ -1,42 +1,70 @@
 """Steps over many cases: the only place that knows how they are run. A bad case never stops the others."""
+import errno
 import shlex
 import sys
 import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 
 from tqdm import tqdm
 
-from utilities.errors import InputError
+from utilities.errors import InputError, one_line
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def run(steps, cases, stage, overlap=False):
-    """Take each case through the steps, with a progress bar. Returns (results, failures): failures are (name, reason).
+def run(steps, cases, stage, overlap=False, check=None, done=None):
+    """Take each case through the steps, with a progress bar. Returns (results, failures): failures are (name, reason), both in order.
 
     steps: one function of a case, or a list: the first of a case, each other of the case and what the step before returned.
     overlap: the steps run side by side, so that the next case is read while this one computes and the last one is written.
+    check: function of a case that returns warnings; all cases are checked first, and one that fails takes no step.
+    done: function of a case that returns the result of an earlier run, or None; a case that has one takes no step.
+    A disk without room ends the run with its OSError, and so does memory of the GPU: every other case would fail as well.
     """
     steps = [steps] if callable(steps) else steps
-    results, failures = [], []
-    bar = tqdm(total=len(cases), desc=stage, unit='case', file=sys.stderr)
-    for case, result in (overlapped if overlap else one_by_one)(steps, cases):
-        bar.set_postfix_str(case.name)
+    results, failures = {}, {}  # by the number of the case
+
+    def attempt(number, work):
         try:
-            results.append(result())
-        except (InputError, OSError, MemoryError) as error:
-            failures.append((case.name, str(error) or type(error).__name__))
+            results[number] = work()
+            return
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+            why = str(error)
+        except (InputError, MemoryError) as error:
+            why = str(error) or 'out of memory'
         except Exception as error:
             if 'out of memory' in str(error):
                 raise  # a window of every other case is as large
             # a fault of ours: told in full, and still no reason to lose the other cases
             traceback.print_exc()
-            failures.append((case.name, f'{type(error).__name__}: {error}'))
-        if failures and failures[-1][0] == case.name:
-            tqdm.write(f'{case.name}: {failures[-1][1]}', file=sys.stderr)
-        bar.update()
-    bar.close()
-    return results, failures
+            why = f'{type(error).__name__}: {error}'
+        failures[number] = (cases[number].name, why)
+        tqdm.write(one_line(f'{cases[number].name}: {why}'), file=sys.stderr)
+
+    def earlier(case):
+        for warning in check(case) if check else ():
+            tqdm.write(one_line(f'warning: {case.name}: {warning}'), file=sys.stderr)
+        return done(case) if done else None
+
+    for number, case in enumerate(cases):
+        attempt(number, partial(earlier, case))
+    results = {number: result for number, result in results.items() if result is not None}
+    if results:
+        print(f'{stage}: {len(results)} of {len(cases)} cases were done before')
+
+    to_do = [number for number in range(len(cases)) if number not in results and number not in failures]
+    with tqdm(total=len(cases), initial=len(cases) - len(to_do), desc=stage, unit='case', file=sys.stderr) as bar, \
+            closing((overlapped if overlap else one_by_one)(steps, [cases[number] for number in to_do])) as under_way:
+        for number, (case, result) in zip(to_do, under_way):
+            bar.set_postfix_str(one_line(case.name))
+            attempt(number, result)
+            bar.update()
+    return [results[number] for number in sorted(results)], [failures[number] for number in sorted(failures)]
 
 
 def one_by_one(steps, cases):
@@ -66,15 +94,15 @@ def overlapped(steps, cases):
         yield from under_way
     finally:
         for thread in threads:
-            thread.shutdown(cancel_futures=True)
+            thread.shutdown(wait=False, cancel_futures=True)  # a run that was stopped waits for no step
 
 
 def report(done, failures, wrote, following):
     """Last lines of a script: what was written, what failed and why, which command comes next. Returns the exit status."""
     if done:
-        print(f'{done} case{"s" * (done != 1)} written to {wrote}')
+        print(one_line(f'{done} case{"s" * (done != 1)} written to {wrote}'))
     for name, why in failures:
-        print(f'failed: {name}: {why}')
+        print(one_line(f'failed: {name}: {why}'))
     if done:
         print_next(following)
     return 1 if failures or not done else 0

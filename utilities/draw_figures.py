@@ -24,12 +24,12 @@ def main(para):
         draw_loss_curve(Path(para.module_dir) / 'loss.csv', figures / 'loss_curve.png')
         print(f'written: {figures / "loss_curve.png"}')
     shown = []
-    for case in find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path):
+    for case in find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override):
         masks = {'label': case.label, 'prediction': mask_file(para.pred_path, case, 'pred'), 'CRF': mask_file(para.crf_path, case, 'crf')}
         if masks['prediction'] and len(shown) < MOST:
-            ct, geometry = read_ct(case.ct, para.lower, para.upper)
+            ct, geometry = read_ct(case.ct, para.lower, para.upper, case.spacing)
             shown.append((case.name, patient_view(ct, geometry),
-                          {name: patient_view(*read_label(path)) for name, path in masks.items() if path}, geometry.spacing))
+                          {name: patient_view(*read_label(path, case.spacing)) for name, path in masks.items() if path}, geometry.spacing))
     if not shown:
         raise InputError(f'{para.pred_path}: wanted pred-N for the volume-N of {para.test_ct_path}, found none; run python val.py')
     draw_segmentation(shown, figures / 'segmentation-result.png', (para.lower, para.upper))

@@ -15,13 +15,18 @@ def pad_in_plane(array, down_scale, value):
     return np.pad(array, [(0, 0), (0, rest[0]), (0, rest[1])], constant_values=value)
 
 
-def resample_ct(ct, z_factor, down_scale, lower, dtype=None):
-    """CT (z, y, x) in HU, padded with air -> cubic spline zoom by (z_factor, down_scale, down_scale).
+def z_factor(depth, spacing, slice_thickness):
+    """Zoom along z that brings `depth` slices from `spacing` mm apart to slice_thickness; one slice is left at least."""
+    return max(spacing / slice_thickness, 1 / depth)
+
+
+def resample_ct(ct, factor, down_scale, lower, dtype=None):
+    """CT (z, y, x) in HU, padded with air -> cubic spline zoom by (factor, down_scale, down_scale).
 
     The result is of `dtype`, the CT's own if None; integers are rounded. A spline overshoots at edges: the values may leave the
     intensity window.
     """
-    return zoom(pad_in_plane(ct, down_scale, lower), (z_factor, down_scale, down_scale), 3, dtype)
+    return zoom(pad_in_plane(ct, down_scale, lower), (factor, down_scale, down_scale), 3, dtype)
 
 
 def normalise(ct, lower, upper):

@@ -1,4 +1,5 @@
 """The metrics of many cases as tables: result.xlsx (liver, liver_statistics), result.csv and summary.json."""
+import io
 import json
 import math
 
@@ -6,6 +7,7 @@ import numpy as np
 import pandas
 
 from utilities.calculate_metrics import count_voxels, metrics_against
+from utilities.errors import one_line
 from utilities.volume import whole_file
 
 FIRST = ['dice', 'jaccard', 'voe', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'time']  # the reference's columns, then ours
@@ -30,16 +32,19 @@ def score(name, label, before, after, spacing, tolerance):
 
 def write_tables(folder, name, rows, parameters, failures):
     """Write name.xlsx, name.csv and summary (name with 'result' replaced) into folder; returns the summary's dict."""
-    table = pandas.DataFrame(rows).set_index('case')
+    table = pandas.DataFrame(rows).set_index('case').rename(in_cell)
     scored = 'dice' in table
     sizes = table.pop('sizes').sum() if scored else 0
     intersection = table.pop('intersection').sum() if scored else 0
     first = [column for column in FIRST if column in table]
     table = table[first + [column for column in table if column not in first]]
     statistics = table.agg(['mean', 'std', 'min', 'max'])
-    with whole_file(folder / f'{name}.xlsx') as part, pandas.ExcelWriter(part, engine='openpyxl') as file:
+    workbook = io.BytesIO()  # in memory first: on a full disk zipfile would tell more than the one line
+    with pandas.ExcelWriter(workbook, engine='openpyxl') as file:
         table.to_excel(file, sheet_name='liver')
         statistics.to_excel(file, sheet_name='liver_statistics')
+    with whole_file(folder / f'{name}.xlsx') as part:
+        part.write_bytes(workbook.getbuffer())
     with whole_file(folder / f'{name}.csv') as part:
         table.to_csv(part)
     summary = {'cases': len(table), 'scored': int(table['dice'].notna().sum()) if scored else 0,
@@ -48,6 +53,11 @@ def write_tables(folder, name, rows, parameters, failures):
     with whole_file(folder / f'{name.replace("result", "summary")}.json') as part:
         part.write_text(json.dumps(summary, indent=1))
     return table, summary
+
+
+def in_cell(name):
+    """A name as text for a cell: on one line, and not taken for a formula by a spreadsheet."""
+    return "'" * name.startswith(('=', '+', '-', '@', '\t', '\r')) + one_line(name)
 
 
 def print_tables(table, summary):

@@ -2,20 +2,24 @@
 
 Arrays are (z, y, x); spacing, origin and direction are SimpleITK's, (x, y, z) in mm.
 """
+import errno
 import os
 import re
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
 
+from utilities import headers
 from utilities.errors import InputError
 
 ENDINGS = ('.nii.gz', '.nii', '.nrrd', '.mha')
-sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a file's faults are told once, by InputError
+HEADER = 352  # bytes before the voxels in the NIfTI files that we write
+SHORTEST, LONGEST = 0.001, 5000  # mm: least spacing, greatest extent
+PART = re.compile(r'\.part-\d+-.+')  # names of files not yet whole
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,18 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Case:
-    """A CT and its label (None where there is none)."""
+    """A CT and its label (None where there is none); `spacing` (x, y, z) in mm is the true one where their headers are wrong."""
     ct: Path
     label: Path | None
+    spacing: tuple | None = None
 
     @property
     def name(self):
         return stem(self.ct)
+
+    @property
+    def files(self):
+        return [self.ct] if self.label is None else [self.ct, self.label]
 
 
 def ending(path):
@@ -98,111 +107,110 @@ def natural(name):
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', name)]
 
 
-def find_cases(ct_folder, ct_parameter, label_folder):
+def label_name(ct_name):
+    """volume-1 -> segmentation-1; a CT's own name if 'volume' is not in it."""
+    return ct_name.replace('volume', 'segmentation')
+
+
+def find_cases(ct_folder, ct_parameter, label_folder, spacing_override={}):
     """Every CT of a folder with its label: volume-N -> segmentation-N, whatever the two endings; else the CT's own name.
 
-    CT and labels may lie in one folder, as LiTS is handed out: what is called segmentation is no CT.
+    CT and labels may lie in one folder, as LiTS is handed out: what is called segmentation is no CT. spacing_override: true spacing
+    {case name: (x, y, z) in mm}. Raises InputError where the results of two cases would have one name.
     """
     labels = list_volumes(label_folder) if Path(label_folder).is_dir() else {}
     one_folder = Path(label_folder).resolve() == Path(ct_folder).resolve()
-    cases = [Case(ct, labels.get(name.replace('volume', 'segmentation') if 'volume' in name or not one_folder else ''))
+    cases = [Case(ct, labels.get(label_name(name) if 'volume' in name or not one_folder else ''), spacing_of(name, spacing_override))
             for name, ct in find_volumes(ct_folder, ct_parameter).items() if not name.startswith('segmentation')]
     if not cases:
         raise InputError(f'{ct_folder}: wanted CT volumes, found only labels (segmentation-N); set {ct_parameter}')
+    first = {}
+    for case in cases:
+        other = first.setdefault(renamed(case.name, 'pred'), case)
+        if other is not case:
+            raise InputError(f'{case.ct}: its results would have the names of those of {other.ct.name}; rename one of the two')
     return cases
 
 
-def open_volume(path):
-    """A reader that knows the header: size and geometry are checked, no voxel is read."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f'{path}: cannot be read as an image ({reason(error)})') from None
-    if reader.GetDimension() != 3:
-        raise InputError(f'{path}: wanted a 3D volume, got {reader.GetDimension()}D of size {reader.GetSize()}')
-    if reader.GetNumberOfComponents() != 1:
-        raise InputError(f'{path}: wanted one value per voxel, got {reader.GetNumberOfComponents()}')
-    return reader
+def spacing_of(name, spacing_override):
+    return tuple(float(s) for s in spacing_override[name]) if name in spacing_override else None
 
 
-def reason(error):
-    """The last, telling line of an ITK exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r'^.*?(ITK ERROR|sitk::ERROR): *', '', lines[-1])[:200] if lines else 'unknown reason'
+def read_header(path, spacing=None):
+    """Shape (z, y, x) and Geometry of a volume; `spacing` (x, y, z) in mm, if given, instead of the header's.
 
-
-def geometry_of(reader):
-    return Geometry(reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-
-
-def read_header(path):
-    """Shape (z, y, x) and Geometry of a volume."""
-    reader = open_volume(path)
-    return tuple(reader.GetSize())[::-1], geometry_of(reader)
-
-
-def read(path):
-    """Array (z, y, x) as stored, and Geometry. Raises InputError for what is no finite 3D volume."""
-    reader = open_volume(path)
-    try:
-        if '.nii' in ending(path):
-            array = read_nifti(path)
-        else:
-            array = sitk.GetArrayFromImage(reader.Execute())
-    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
-        raise InputError(f'{path}: the file is damaged or cut short ({reason(error)})') from None
-    if array.shape != tuple(reader.GetSize())[::-1] or array.dtype.kind not in 'iufb':
-        raise InputError(f'{path}: wanted numbers in 3D, got {array.dtype} of shape {array.shape}')
-    if array.dtype.kind == 'f' and not np.isfinite(array).all():
-        raise InputError(f'{path}: wanted finite values, got {int((~np.isfinite(array)).sum())} NaN or infinite voxels')
-    return array, geometry_of(reader)
-
-
-def read_nifti(path):
-    """Voxels of a NIfTI file, (z, y, x), mapped from disk where uncompressed.
-
-    ITK's reader would take a file that is cut short for one with zeros at its end, and NaN for 0; nibabel does not.
+    Raises InputError for what is no 3D volume, and for a geometry that no CT has: a spacing that is not finite and above 0, a volume of
+    more than 5 m, axes that are not at right angles.
     """
-    image = nibabel.load(path)
-    stored = np.asarray(image.dataobj.get_unscaled()).T
-    slope, offset = image.dataobj.slope, image.dataobj.inter
-    return stored if (slope, offset) == (1, 0) else stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
+    header = headers.parse(path, ending(path))
+    return header.shape, geometry_of(path, header, spacing)
+
+
+def geometry_of(path, header, spacing):
+    spacing = spacing or header.spacing
+    extent = [s * n for s, n in zip(spacing, reversed(header.shape))]
+    if not all(s >= SHORTEST and e <= LONGEST for s, e in zip(spacing, extent)):
+        raise InputError(f'{path}: wanted a spacing of {SHORTEST:g} mm or more, and {LONGEST:g} mm from end to end or less, got '
+                         f'{rounded(spacing)} mm (x, y, z); spacing_override = {{{stem(path)!r}: [x, y, z]}} gives the true one')
+    if not all(abs(v) <= headers.FARTHEST for v in header.origin):
+        raise InputError(f'{path}: wanted an origin within {headers.FARTHEST:g} mm, got {rounded(header.origin)}')
+    axes = np.reshape(header.direction, (3, 3))
+    with np.errstate(all='ignore'):
+        skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if not skew < 1e-3:
+        raise InputError(f'{path}: wanted axes at right angles, got the direction {rounded(header.direction)}')
+    return Geometry(spacing, header.origin, header.direction)
+
+
+def read(path, spacing=None):
+    """Array (z, y, x) of the values, and Geometry as in read_header. Raises InputError for what is no finite 3D volume."""
+    header = headers.parse(path, ending(path))
+    geometry = geometry_of(path, header, spacing)
+    array = damage_named(path, headers.voxels, header)
+    if not array.dtype.isnative:
+        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder())
+    if header.scale != (1, 0):
+        array = array.astype(np.float32)
+        with np.errstate(over='ignore', invalid='ignore'):
+            array *= header.scale[0]
+            array += header.scale[1]
+    if array.dtype.kind == 'f' and not (finite := np.isfinite(array)).all():
+        raise InputError(f'{path}: wanted finite values, got {int((~finite).sum())} NaN or infinite voxels')
+    return array, geometry
+
+
+def damage_named(path, function, *arguments):
+    """function(path, *arguments), its errors about the file as InputError."""
+    try:
+        return function(path, *arguments)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f'{path}: the file is damaged or cut short ({error})') from None
 
 
 class SliceReader:
-    """Runs of slices of a NIfTI volume, as stored (z, y, x); the header is read once, and of an uncompressed file only what is asked for."""
+    """Runs of slices of a volume, as stored (z, y, x); the header is read once, and of a plain file only what is asked for."""
 
     def __init__(self, path):
-        self.path, self.stored = path, nibabel.load(path).dataobj
-        self.plain = ending(path) == '.nii' and (self.stored.slope, self.stored.inter) == (1, 0)
+        self.path, self.header = path, headers.parse(path, ending(path))
 
     def read(self, first, last):
         """Slices first to last - 1. Raises InputError if the file does not hold them."""
-        x, y, _ = self.stored.shape
-        try:
-            if not self.plain:
-                return np.asarray(self.stored[..., first:last]).T
-            dtype = self.stored.dtype
-            # a plain read into fresh memory, no memory map: a file that was cut short is an error then, and not the end of the process
-            values = np.fromfile(self.path, dtype, (last - first) * y * x, offset=self.stored.offset + first * y * x * dtype.itemsize)
-            return values.reshape(last - first, y, x)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise InputError(f'{self.path}: the file is damaged or cut short ({reason(error)})') from None
+        if self.header.packed or self.header.scale != (1, 0):
+            return read(self.path)[0][first:last]
+        return damage_named(self.path, headers.slices, self.header, first, last)
 
 
-def read_ct(path, lower, upper):
+def read_ct(path, lower, upper, spacing=None):
     """CT clipped to [lower, upper] HU as int16 (z, y, x), and Geometry. Clipped before the cast, so no value wraps around."""
-    array, geometry = read(path)
+    array, geometry = read(path, spacing)
     if array.dtype.kind == 'f':
         array = np.rint(array)
     return np.clip(array, lower, upper, dtype=np.result_type(array, np.int16)).astype(np.int16), geometry
 
 
-def read_label(path):
+def read_label(path, spacing=None):
     """Liver mask: every label above 0, uint8 (z, y, x), and Geometry."""
-    array, geometry = read(path)
+    array, geometry = read(path, spacing)
     if array.dtype.kind == 'f':
         array = np.rint(array)
     return (array > 0).astype(np.uint8), geometry
@@ -230,33 +238,60 @@ def rounded(values):
 
 
 def write(path, array, geometry):
-    """Write a (z, y, x) array with its geometry, whole or not at all: beside, flushed, then renamed."""
+    """Write a (z, y, x) array with its geometry, whole or not at all: beside, flushed, then renamed.
+
+    Raises OSError, where there is no room with its errno: ENOSPC, EDQUOT, EFBIG.
+    """
     image = sitk.GetImageFromArray(array)
     image.SetSpacing([float(v) for v in geometry.spacing])
     image.SetOrigin([float(v) for v in geometry.origin])
     image.SetDirection([float(v) for v in geometry.direction])
+    room = array.nbytes + HEADER
     with whole_file(path) as part:
+        reserve(part, room, path)
         try:
             sitk.WriteImage(image, str(part))
+            why = 'cut short' if '.nii' in ending(path) and is_short(part, room) else ''
         except RuntimeError as error:
-            raise OSError(None, reason(error), str(path)) from None
+            why = str(error).strip().splitlines()[-1]
+        if why:
+            reserve(part, room, path)
+            raise OSError(errno.EIO, why, str(path))
 
 
-class whole_file:
-    """`with whole_file(path) as part:` write to part; path appears complete at the end, or not at all."""
+def reserve(part, room, path):
+    """Ask the file system for the room (bytes) of a file: ITK tells no errno, and of NIfTI not even that it failed."""
+    try:
+        with open(part, 'ab') as file:
+            os.posix_fallocate(file.fileno(), 0, room)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
-    def __init__(self, path):
-        self.path = Path(path)
-        self.part = self.path.with_name(f'.part-{os.getpid()}-{self.path.name}')
 
-    def __enter__(self):
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.part
+def is_short(path, room):
+    """Does a NIfTI file just written hold less than the `room` bytes of its header and voxels? gzip tells it modulo 2^32."""
+    size = path.stat().st_size
+    if ending(path) == '.nii':
+        return size < room
+    with open(path, 'rb') as file:
+        file.seek(max(0, size - 4))
+        return int.from_bytes(file.read(4), 'little') != room % 2 ** 32
 
-    def __exit__(self, kind, *_):
-        if kind is None:
-            with open(self.part, 'rb') as file:
-                os.fsync(file.fileno())
-            os.replace(self.part, self.path)
-        else:
-            self.part.unlink(missing_ok=True)
+
+@contextmanager
+def whole_file(path):
+    """`with whole_file(path) as part:` write to part; path appears complete at the end, or not at all. An OSError names path or part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.part-{os.getpid()}-{path.name}')
+    try:
+        yield part
+        with open(part, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)  # of whatever failed; once renamed it is gone

@@ -14,3 +14,5 @@ def test_figures_with_a_pencil(tmp_path, script):
     assert done.returncode == 0, done.stderr
     for figure in ('2.50 mm', '66.67%', '50.00%', '4.50%'):
         assert figure in done.stdout
+    done = script('data_prepare/analyse_dataset.py', spacing_override="{'volume-0': [1, 1, 4]}")
+    assert '4.00 mm' in done.stdout

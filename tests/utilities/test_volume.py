@@ -1,10 +1,15 @@
 """Reading, writing, pairing, geometry."""
+import errno
+import resource
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from utilities import volume
 from utilities.errors import InputError
-from utilities.volume import ENDINGS, Geometry, find_cases, find_volumes, patient_view, read, read_ct, read_label, renamed, require_same_grid, write
+from utilities.volume import (ENDINGS, PART, Geometry, find_cases, find_volumes, patient_view, read, read_ct, read_header, read_label,
+                              renamed, require_same_grid, whole_file, write)
 
 OBLIQUE = Geometry((0.7, 0.8, 2.5), (-170.0, 12.0, 33.5), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 
@@ -117,3 +122,71 @@ def test_another_grid_is_named(tmp_path):
     with pytest.raises(InputError, match=r'\(4, 4, 5\)'):
         require_same_grid(path, (4, 4, 5), OBLIQUE, path, (4, 4, 4), OBLIQUE, 0.1)
     require_same_grid(path, (4, 4, 4), moved, path, (4, 4, 4), OBLIQUE, 3)
+
+
+@pytest.fixture
+def file_limit():
+    """file_limit(bytes): no file of this process may grow beyond; the limit is lifted at the end."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize('late', [False, True])
+@pytest.mark.parametrize('ending', ENDINGS)
+def test_no_room_is_an_error_with_its_errno_and_leaves_nothing(tmp_path, file_limit, monkeypatch, ending, late):
+    """late: the room was there when it was asked for, and went while ITK wrote, which of NIfTI is no error to ITK."""
+    array = np.random.default_rng(0).integers(-999, 999, (9, 64, 64)).astype(np.int16)
+    if late:
+        asked, reserve = [], volume.reserve
+        monkeypatch.setattr(volume, 'reserve', lambda *arguments: reserve(*arguments) if asked else asked.append(1))
+    write(tmp_path / f'volume-1{ending}', array[:1], OBLIQUE)
+    before = (tmp_path / f'volume-1{ending}').read_bytes()
+    if late:
+        asked.clear()
+    file_limit(20000)
+    with pytest.raises(OSError, match=f'volume-1{ending}') as error:
+        write(tmp_path / f'volume-1{ending}', array, OBLIQUE)
+    assert error.value.errno == errno.EFBIG
+    assert [p.name for p in tmp_path.iterdir()] == [f'volume-1{ending}']
+    assert (tmp_path / f'volume-1{ending}').read_bytes() == before
+
+
+def test_a_whole_file_that_fails_leaves_no_part(tmp_path):
+    (tmp_path / 'taken').mkdir()
+    with pytest.raises(OSError), whole_file(tmp_path / 'taken') as part:
+        assert PART.fullmatch(part.name)
+        part.write_text('new')
+    with pytest.raises(OSError), whole_file(tmp_path / 'never'):
+        pass  # nothing written: nothing to flush
+    with pytest.raises(KeyError), whole_file(tmp_path / 'never') as part:
+        part.write_text('half')
+        raise KeyError
+    with pytest.raises(OSError, match='never') as error, whole_file(tmp_path / 'never') as part:
+        raise OSError(errno.ENOSPC, 'No space left on device')  # as a write to an open file tells it: without its name
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match='of a library'), whole_file(tmp_path / 'never'):
+        raise OSError('of a library')
+    assert [p.name for p in tmp_path.iterdir()] == ['taken']
+
+
+def test_spacing_that_overrides_the_headers(tmp_path):
+    write(tmp_path / 'ct/volume-28.nii', np.zeros((2, 3, 4), np.int16), Geometry((1, 1, 1)))
+    write(tmp_path / 'ct/volume-29.nii', np.zeros((2, 3, 4), np.int16), Geometry((1, 1, 1)))
+    write(tmp_path / 'seg/segmentation-28.nii', np.zeros((2, 3, 4), np.uint8), Geometry((1, 1, 1)))
+    first, second = find_cases(tmp_path / 'ct', 'ct', tmp_path / 'seg', {'volume-28': [0.7, 0.7, 2]})
+    assert first.spacing == (0.7, 0.7, 2.0) and second.spacing is None
+    assert first.files == [first.ct, first.label] and second.files == [second.ct]
+    for reader in (read_header, read, read_label, lambda path, spacing: read_ct(path, -200, 200, spacing)):
+        assert reader(first.ct, first.spacing)[1] == Geometry((0.7, 0.7, 2.0))
+        assert reader(second.ct, second.spacing)[1] == Geometry((1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match='spacing'):
+        read(first.ct, (0.7, 0.7, 1e9))
+
+
+def test_results_of_one_name_are_refused(tmp_path):
+    for name in ('1.nii', 'volume-1.nii'):
+        (tmp_path / name).touch()
+    assert renamed('1', 'pred') == renamed('volume-1', 'pred')
+    with pytest.raises(InputError, match='volume-1.nii: .*1.nii'):
+        find_cases(tmp_path, 'ct', tmp_path / 'seg')

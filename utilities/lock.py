@@ -1,0 +1,80 @@
+"""One run at a time writes into a folder."""
+import errno
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+from utilities.errors import InputError
+
+NOT_SUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+held = {}  # (device, inode) of a lock file -> (its descriptor, is it exclusive?, folder)
+
+
+def claim(folder, parameter, shared=False):
+    """Lock a folder until this process ends, however it ends: exclusive, to write, or shared, while we read what must not change.
+
+    An exclusive claim makes the folder, and removes what killed runs left half-written in it and its subfolders. A shared one of a folder
+    that is missing, read-only or was never claimed to write does nothing. A folder may be claimed again. On file systems that know no
+    locks: a warning, no lock.
+    Raises InputError, which names the parameter and the other run, if the folder is taken, and if it cannot be made or written to.
+    """
+    folder = Path(folder)
+    try:
+        if not shared:
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / '.lock', os.O_RDWR | (0 if shared else os.O_CREAT), 0o666)
+    except OSError as error:
+        if shared:
+            return
+        raise InputError(f'{folder}: wanted a folder to write to, got {error.strerror}; set {parameter}') from None
+    status = os.fstat(lock)
+    key = status.st_dev, status.st_ino
+    if key in held:
+        os.close(lock)
+        lock, exclusive, _ = held[key]
+        if exclusive or shared:
+            return
+    try:
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        other = os.pread(lock, 300, 0).decode(errors='replace') or 'another process'
+        if key not in held:
+            os.close(lock)
+        if error.errno in NOT_SUPPORTED:
+            print(f'warning: {folder}: its file system knows no locks; start no second run on it', file=sys.stderr)
+            return
+        raise InputError(f'{folder}: {other} is at work in it; wait for its end, or set {parameter} to another folder') from None
+    held[key] = lock, not shared, folder
+    if not shared:
+        remove_parts(folder, '[0-9]*')
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f'process {os.getpid()} on {os.uname().nodename}'.encode(), 0)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder / '.lock')) from None
+
+
+def remove_parts(folder, pid):
+    """Remove what the process left half-written in a folder and its subfolders, by the names of volume.whole_file."""
+    # a subfolder with a lock is another claim's
+    for place in [folder, *(path for path in folder.iterdir() if path.is_dir() and not (path / '.lock').exists())]:
+        for part in place.glob(f'.part-{pid}-?*'):
+            part.unlink(missing_ok=True)
+
+
+def leave_nothing_half_written():
+    """For a process that ends in the middle of its work: remove its parts in all folders that it claimed to write to."""
+    for _, exclusive, folder in held.values():
+        if exclusive:
+            remove_parts(folder, os.getpid())
+
+
+def let_go():
+    """A worker process holds no lock: it may outlive a run that was killed."""
+    for lock, *_ in held.values():
+        os.close(lock)
+    held.clear()
+
+
+os.register_at_fork(after_in_child=let_go)
