@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 from utilities.errors import InputError
+from utilities.manifest import settings_of_cases
 from utilities.preprocess import normalise
 from utilities.volume import SliceReader, find_cases, read_header
 
@@ -12,7 +13,8 @@ class Dataset(torch.utils.data.Dataset):
 
     One item: CT as float32 (1, size, y, x), HU divided by max(|lower|, |upper|), and labels as uint8
     (size, y / down_scale, x / down_scale). Headers are read once; of an uncompressed file a sample reads its own slices alone.
-    `samples_per_case` items are drawn from each case. Raises InputError for a folder that is missing or empty, a CT
+    `samples_per_case` items are drawn from each case. An index draws its first slice at random; a key (index, place), place from 0 to
+    below 1, names it. Raises InputError for a folder that is missing or empty, a CT
     without label, sizes that do not belong together, and fewer slices than `size`.
     """
 
@@ -34,8 +36,28 @@ class Dataset(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.cases) * self.samples_per_case
 
-    def __getitem__(self, index):
+    def name(self, index):
+        """Name of a sample's case."""
+        return self.cases[index % len(self.cases)].name
+
+    def depths(self):
+        """[name, slices] of each case: by these a training knows its training set again."""
+        return [[case.name, depth] for case, (depth, *_) in zip(self.cases, self.volumes)]
+
+    def __getitem__(self, key):
+        index, place = key if isinstance(key, tuple) else (key, float(torch.rand((), dtype=torch.float64)))
         depth, ct, label = self.volumes[index % len(self.cases)]
-        first = int(torch.randint(depth - self.size + 1, ()))
+        first = int(place * (depth - self.size + 1))
         ct, label = (volume.read(first, first + self.size) for volume in (ct, label))
         return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(np.require(label, np.uint8, 'W'))
+
+
+def require_settings(folder, **wanted):
+    """Raise InputError unless all cases of a training set were made with the wanted settings. One without records is taken as it is."""
+    found = settings_of_cases(folder)
+    if len(found) > 1 or None in found:
+        raise InputError(f'{folder}: holds cases of several settings or half-written ones; run data_prepare/get_training_set.py again')
+    for name, value in wanted.items():
+        if found and found[0].get(name) != value:
+            raise InputError(f'{folder}: was made with {name} {found[0].get(name)}, now it is {value}; set it back, or run '
+                             'data_prepare/get_training_set.py again')

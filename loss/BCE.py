@@ -1,7 +1,6 @@
-import torch.nn.functional as F
 from torch import nn
 
-from loss.sums import prepared
+from loss.sums import cross_entropy, prepared
 
 
 class BCELoss(nn.Module):
@@ -11,4 +10,4 @@ class BCELoss(nn.Module):
     """
 
     def forward(self, prediction, target):
-        return F.binary_cross_entropy(*prepared(prediction, target))
+        return cross_entropy(*prepared(prediction, target))

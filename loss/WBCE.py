@@ -1,7 +1,6 @@
-import torch.nn.functional as F
 from torch import nn
 
-from loss.sums import prepared
+from loss.sums import cross_entropy, prepared
 
 
 class WCELoss(nn.Module):
@@ -17,4 +16,4 @@ class WCELoss(nn.Module):
     def forward(self, prediction, target):
         p, t = prepared(prediction, target)
         weight = self.background_weight + (self.liver_weight - self.background_weight) * t
-        return F.binary_cross_entropy(p, t, weight, reduction='sum') / weight.sum()
+        return cross_entropy(p, t, weight, reduction='sum') / weight.sum()

@@ -88,3 +88,11 @@ def test_half_precision_predictions_are_summed_in_float32():
 def test_shapes_that_do_not_fit(name):
     with pytest.raises(ValueError, match='wanted'):
         LOSSES[name]()(torch.rand(2, 1, 4, 4, 4), torch.ones(2, 4, 4, 5))
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_nan_in_a_prediction_is_nan_in_the_loss_and_no_exception(name):
+    """PyTorch's own cross-entropy ends a run on a GPU so that no case can be named."""
+    prediction = torch.rand(1, 1, 4, 4, 4)
+    prediction[0, 0, 1, 2, 3] = torch.nan
+    assert LOSSES[name]()(prediction, torch.ones(1, 4, 4, 4)).isnan()

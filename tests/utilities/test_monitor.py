@@ -1,23 +1,26 @@
-"""The curve: into loss.csv and the figure always, into visdom where one answers."""
+"""The curve: into loss.csv and the figure always, into visdom whenever one answers."""
 import json
 import math
+import socket
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 
+from utilities import monitor as monitoring
 from utilities.errors import InputError
 from utilities.monitor import Monitor
 
 
 class Server(BaseHTTPRequestHandler):
     """As much of visdom's server as its client needs to plot a line."""
-    events = []
+    protocol_version = 'HTTP/1.0'  # no connection outlives the server
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers['Content-Length'])) or b'{}')
-        Server.events.append((self.path, body))
+        self.server.events.append((self.path, body))
         answer = b'false' if self.path.endswith('win_exists') else body.get('win', 'window').encode()
         self.send_response(200)
         self.send_header('Content-Length', str(len(answer)))
@@ -30,61 +33,125 @@ class Server(BaseHTTPRequestHandler):
         pass
 
 
-def add(monitor, step, loss=0.5):
-    monitor.add({'epoch': 1, 'step': step, 'alpha': 0.3, 'learning_rate': 1e-4, 'seconds': 0.5}, torch.full((5,), loss))
-
-
-@pytest.fixture
-def server():
-    Server.events.clear()
-    http = HTTPServer(('127.0.0.1', 0), Server)
+def serve(port=0):
+    http = ThreadingHTTPServer(('127.0.0.1', port), Server)
+    http.events = []
     threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield http
+    return http
+
+
+def end(http):
     http.shutdown()
     http.server_close()
 
 
-def test_a_line_per_loss_and_a_server_that_goes_away(server, tmp_path, capsys):
+def points(http):
+    """step -> windows that show it, of all that was sent."""
+    shown = {}
+    for _, body in http.events:
+        for line in body.get('data', []):
+            for step in line['x']:
+                shown.setdefault(step, []).append(body['win'])
+    return shown
+
+
+def wait_for(condition):
+    end_of_patience = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end_of_patience
+        time.sleep(0.02)
+
+
+def add(monitor, step, loss=0.5, epoch=1):
+    monitor.add(torch.full((5,), loss), ['volume-7', 'volume-8'], epoch=epoch, step=step, alpha=0.3, learning_rate=1e-4)
+
+
+def steps(folder):
+    return [line.split(',')[1] for line in (folder / 'loss.csv').read_text().split()]
+
+
+FIVE = {'loss1', 'loss2', 'loss3', 'loss4', 'total'}
+
+
+def test_every_step_in_five_windows(tmp_path):
+    server = serve()
     monitor = Monitor(tmp_path, 'http://127.0.0.1', server.server_port)
+    for step in (1, 2, 3):
+        add(monitor, step)
+        if step > 1:
+            assert monitor.record()['step'] == step
+    monitor.close()
+    assert {step: set(windows) for step, windows in points(server).items()} == {1: FIVE, 2: FIVE, 3: FIVE}
+    assert steps(tmp_path) == ['step', '1', '2', '3'] and (tmp_path / 'loss_curve.png').stat().st_size > 1000
+    end(server)
+
+
+def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(monitoring, 'RETRY', 0.05)
+    server = serve()
+    port = server.server_port
+    monitor = Monitor(tmp_path, '127.0.0.1', port)
     add(monitor, 1)
-    assert not any('x' in json.dumps(body.get('data', '')) for _, body in Server.events)
-    add(monitor, 2)
-    assert [row['step'] for row in monitor.record()] == [1, 2] and not monitor.record()
-    windows = {body['win'] for _, body in Server.events if 'data' in body}
-    assert windows == {'loss1', 'loss2', 'loss3', 'loss4', 'total'}
-    server.shutdown()
-    server.server_close()
-    for step in (3, 4):
-        add(monitor, step)
-        monitor.record()
-    assert capsys.readouterr().out.count('no longer answers') == 1
-    monitor.flush(last=True)
-    assert [line.split(',')[1] for line in (tmp_path / 'loss.csv').read_text().split()] == ['step', '1', '2', '3', '4']
-    assert (tmp_path / 'loss_curve.png').stat().st_size > 1000
-
-
-def test_goes_on_behind_the_steps_that_are_kept(tmp_path):
-    monitor = Monitor(tmp_path, '', 8097)
-    for step in range(1, 6):
-        add(monitor, step)
     monitor.record()
-    monitor.flush()
-    Monitor(tmp_path, '', 8097, steps=3).flush()
-    assert len((tmp_path / 'loss.csv').read_text().split()) == 1 + 3
-
-
-@pytest.mark.parametrize('loss', [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_ends_it(tmp_path, loss):
-    monitor = Monitor(tmp_path, '', 8097)
-    add(monitor, 1)
-    add(monitor, 2, loss)
-    add(monitor, 3)
-    with pytest.raises(InputError, match='step 2: the loss is .*lower learning_rate'):
+    wait_for(lambda: 1 in points(server))
+    end(server)
+    for step in (2, 3):
+        add(monitor, step)
         monitor.record()
-    monitor.flush()
-    assert [line.split(',')[1] for line in (tmp_path / 'loss.csv').read_text().split()] == ['step', '1']
+        time.sleep(0.2)
+    server = serve(port)
+    add(monitor, 4)
+    monitor.record()
+    wait_for(lambda: set(points(server)) == {1, 2, 3, 4})
+    monitor.close()
+    assert capsys.readouterr().err.count('no visdom server answers') == 1
+    assert steps(tmp_path) == ['step', '1', '2', '3', '4']
+    end(server)
+
+
+def test_a_server_that_never_answers_holds_nothing_up(tmp_path):
+    with socket.create_server(('127.0.0.1', 0)) as deaf:
+        start = time.monotonic()
+        monitor = Monitor(tmp_path, 'http://127.0.0.1', deaf.getsockname()[1])
+        for step in range(1, 4):
+            add(monitor, step)
+            monitor.record()
+        assert time.monotonic() - start < 2
+        monitor.close()  # waits five seconds for it
+    assert steps(tmp_path) == ['step', '1', '2', '3']
 
 
 def test_no_server_is_one_warning(tmp_path, capsys):
-    assert Monitor(tmp_path, 'http://localhost', 1).visdom is None  # nothing listens on port 1
+    monitor = Monitor(tmp_path, 'http://localhost', 1)  # nothing listens on port 1
+    for step in (1, 2):
+        add(monitor, step)
+        monitor.record()
+    monitor.close()
     assert capsys.readouterr().err.count('warning: no visdom server') == 1
+
+
+def test_goes_on_behind_a_given_curve(tmp_path):
+    whole, part = Monitor(tmp_path / 'whole'), Monitor(tmp_path / 'part')
+    for monitor, numbers in ((whole, range(1, 6)), (part, range(1, 4))):
+        for step in numbers:
+            add(monitor, step, loss=1 / step, epoch=1 + step // 3)
+        monitor.record()
+    rest = Monitor(tmp_path / 'rest', curve=torch.tensor(part.curve, dtype=torch.float64).tolist())
+    for step in (4, 5):
+        add(rest, step, loss=1 / step, epoch=1 + step // 3)
+    assert rest.record()['seconds'] >= part.curve[-1][-1]
+    rest.flush(), whole.flush()
+    lines = [[line.rpartition(',')[0] for line in (tmp_path / name / 'loss.csv').read_text().split()] for name in ('whole', 'rest')]
+    assert lines[0] == lines[1] and len(lines[0]) == 6
+    assert rest.mean(2) == whole.mean(2) == pytest.approx((1 / 3 + 1 / 4 + 1 / 5) / 3)
+
+
+@pytest.mark.parametrize('loss', [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_the_cases(tmp_path, loss):
+    monitor = Monitor(tmp_path)
+    add(monitor, 1)
+    add(monitor, 2, loss)
+    add(monitor, 3)
+    with pytest.raises(InputError, match='step 2: the loss of volume-7, volume-8 is .*lower learning_rate'):
+        monitor.record()
+    assert steps(tmp_path) == ['step', '1']

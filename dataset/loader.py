@@ -1,0 +1,82 @@
+"""Samples -> batches, in an order that depends on nothing but the seed and the number of the epoch."""
+import atexit
+import multiprocessing
+import signal
+import sys
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from utilities.errors import InputError
+
+
+class Loader:
+    """Batches of a Dataset, read by `num_workers` processes ahead of their use (0: by this one).
+
+    Which samples an epoch holds, in which order and from which slices on, is a function of (seed, epoch): a training can go on
+    in the middle of an epoch, with another number of workers, and sees what it would have seen. A worker that is killed, as for want
+    of memory, costs a warning and one worker; the batches stay the same.
+    """
+
+    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False):
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.todo, self.loader = [], None  # keys of the batches to come
+        atexit.register(end_workers)
+
+    def __len__(self):
+        return -(-len(self.samples) // self.batch_size)
+
+    def keys(self, epoch):
+        """Keys of the epoch's batches: lists of (sample, place of its first slice in 0 to below 1)."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order, places = rng.permutation(len(self.samples)).tolist(), rng.random(len(self.samples)).tolist()
+        keys = list(zip(order, places))
+        return [keys[i:i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
+
+    def epoch(self, epoch, first=0):
+        """(names of the cases, CT, labels) of each batch from the `first` on; CT and labels as the Dataset's, with the batch in front.
+
+        Raises InputError for a file that cannot be read.
+        """
+        todo = self.keys(epoch)[first:]
+        while todo:
+            self.todo[:] = todo
+            try:
+                for ct, label in self.started():
+                    names = [self.samples.name(index) for index, _ in todo.pop(0)]
+                    yield names, ct, label
+            except InputError as error:  # a worker's comes wrapped in its traceback
+                raise InputError(str(error).splitlines()[-1].split('InputError: ', 1)[-1]) from None
+            except RuntimeError as error:
+                if 'DataLoader worker' not in str(error):
+                    raise
+                self.loader = None
+                self.num_workers -= 1
+                tqdm.write(f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it out '
+                           'of memory, or /dev/shm full?', file=sys.stderr)
+
+    def started(self):
+        """The loader's iterator over the keys in `todo`."""
+        if self.loader is None:
+            # its own generator: an epoch that is begun twice draws nothing from the one that dropout uses
+            self.loader = torch.utils.data.DataLoader(
+                self.samples, batch_sampler=self.todo, num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
+                pin_memory=self.pin_memory and torch.cuda.is_available(), generator=torch.Generator(), worker_init_fn=leave_signals)
+        batches = iter(self.loader)
+        # PyTorch's handler would raise a worker's death in the middle of a step; without it, it shows when the worker's batch is due
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
+
+
+def leave_signals(_):
+    """Ctrl-C and a batch system's SIGTERM reach every process of a run: the training decides when its workers end."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers():
+    """As they ignore SIGTERM, by which Python would end them when an error ends the run. They only read."""
+    for worker in multiprocessing.active_children():
+        worker.kill()

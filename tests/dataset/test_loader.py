@@ -1,0 +1,69 @@
+"""Batches: a function of seed and epoch alone, whoever reads them and wherever an epoch is taken up."""
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from dataset.dataset import Dataset
+from dataset.loader import Loader
+from utilities.errors import InputError
+from utilities.volume import Geometry, write
+
+
+@pytest.fixture
+def samples(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        write(tmp_path / f'ct/volume-{number}.nii', rng.integers(-200, 201, (12, 8, 8)).astype(np.int16), Geometry((1, 1, 1)))
+        write(tmp_path / f'seg/segmentation-{number}.nii', rng.integers(0, 2, (12, 16, 16)).astype(np.uint8), Geometry((1, 1, 1)))
+    return Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, samples_per_case=5)
+
+
+def equal(one, other):
+    assert len(one) == len(other)
+    for (names, *tensors), (other_names, *others) in zip(one, other):
+        assert names == other_names and all(torch.equal(a, b) for a, b in zip(tensors, others))
+
+
+def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
+    loader = Loader(samples, 2)
+    keys = [key for batch in loader.keys(0) for key in batch]
+    assert sorted(index for index, _ in keys) == list(range(15)) and len(loader) == 8 == len(loader.keys(0))
+    assert loader.keys(0) != loader.keys(1) and loader.keys(0) != Loader(samples, 2, seed=1).keys(0)
+    assert all(0 <= place < 1 for _, place in keys)
+    for names, ct, label in loader.epoch(0):
+        assert len(names) == len(ct) == len(label) and ct.shape[1:] == (1, 8, 8, 8) and label.shape[1:] == (8, 16, 16)
+
+
+def test_workers_and_the_global_generator_change_nothing(samples):
+    whole = list(Loader(samples, 2).epoch(3))
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    loader = Loader(samples, 2, num_workers=2)
+    list(loader.epoch(2))
+    equal(list(loader.epoch(3)), whole)
+    equal(list(loader.epoch(3, first=5)), whole[5:])
+    assert torch.equal(torch.get_rng_state(), before)  # dropout draws from it, and must not see where an epoch was taken up
+    equal(list(Loader(samples, 2).epoch(3, first=8)), [])
+
+
+def test_a_killed_worker_costs_a_worker(samples, capsys):
+    whole = list(Loader(samples, 2).epoch(0))
+    loader = Loader(samples, 2, num_workers=2)
+    batches = loader.epoch(0)
+    first = next(batches)
+    for worker in loader.loader._iterator._workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    equal([first, *batches], whole)
+    assert loader.num_workers == 1 and capsys.readouterr().err.count('was killed') == 1
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_a_file_cut_short_is_one_line(samples, num_workers):
+    with open(samples.cases[1].ct, 'r+b') as file:
+        file.truncate(360)
+    with pytest.raises(InputError, match=r'^\S+volume-1.nii: the file is damaged or cut short') as error:
+        list(Loader(samples, 2, num_workers=num_workers).epoch(0))
+    assert '\n' not in str(error.value)

@@ -1,0 +1,141 @@
+"""What a training needs to go on as if it had never stopped, in module_dir: last.pth, best.pth and the networks of single epochs."""
+import math
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utilities import checkpoint
+from utilities.errors import InputError
+from utilities.monitor import COLUMNS
+
+# a training that goes on with another value of these is another training
+DECISIVE = ('size', 'down_scale', 'upper', 'lower', 'drop_rate', 'learning_rate', 'learning_rate_decay', 'learning_rate_factor', 'alpha',
+            'alpha_decay', 'alpha_epochs', 'batch_size', 'samples_per_case', 'loss', 'precision', 'pretrained_path', 'seed')
+
+
+class TrainingState:
+    """epoch: finished ones; batch: finished ones of the epoch in progress; step: all finished ones.
+
+    `parameters` (a dict) and `samples` (a list of [case, slices]) are stored, and compared on resuming. The files in `saved` are ours
+    to remove, no others.
+    """
+
+    def __init__(self, module_dir, network, optimizer, scaler, parameters, samples):
+        self.folder, self.network, self.optimizer, self.scaler = Path(module_dir), network, optimizer, scaler
+        self.parameters, self.samples = parameters, samples
+        self.epoch = self.batch = self.step = 0
+        self.best, self.saved = math.inf, []
+
+    def resume(self, resume):
+        """Take up last.pth as the parameter `resume` says; returns the curve so far, or None where there is no such file.
+
+        'auto': refuse other parameters that change the result, or other samples; 'changed': go on with them; '': refuse, since the
+        earlier training would be lost. Raises InputError.
+        """
+        path = self.folder / 'last.pth'
+        if not path.exists():
+            return None
+        if not resume:
+            raise InputError(f'{path}: an earlier training is here; go on with it by --resume=auto, or set module_dir to a new folder')
+        state = checkpoint.load(path)
+        try:
+            differences = self.differences(state)
+            if not differences or resume == 'changed':
+                self.take(state)
+                return state['curve'].tolist()
+        except Exception as error:  # whatever a damaged or made-up state makes of it
+            raise InputError(f'{path}: cannot be resumed from ({checkpoint.reason(error)}); set module_dir to a new folder') from None
+        raise InputError(f'{path}: was trained with {"; ".join(differences)}; set this back, or go on with it by --resume=changed')
+
+    def take(self, state):
+        """Take up a state that `save` wrote. ValueError, and nothing of it is taken, for one of another build."""
+        numbers = {name: state[name] for name in ('epoch', 'batch', 'step')}
+        weights = [parameter.detach() for group in self.optimizer.param_groups for parameter in group['params']]
+        # a scaler is there with fp16 alone, and 'auto' may mean another precision on this GPU
+        scaled = self.scaler.is_enabled() and state['scaler']
+        wanted = {
+            'network': self.network.state_dict(), 'scaler': self.scaler.state_dict() if scaled else state['scaler'], **dict.fromkeys(numbers, 0), 'best': 0.0,
+            'optimizer': {i: {'step': torch.zeros(()), 'exp_avg': each, 'exp_avg_sq': each} for i, each in enumerate(weights)},
+            'random': {**random_state(), 'cuda': state['random']['cuda']},
+            'curve': torch.empty(numbers['step'], len(COLUMNS), dtype=torch.float64, device='meta')}
+        wrong = [name for name, like in wanted.items() if not fits(state[name], like)]
+        if wrong or min(numbers.values()) < 0 or not all(re.fullmatch(r'net[\w.-]+\.pth', name) for name in state['saved']):
+            raise ValueError(f'wanted the state of this network, got another {", ".join(wrong) or "kind of numbers or names"}')
+        set_random(state['random'])
+        self.network.load_state_dict(state['network'])
+        # the groups hold settings alone, which the parameters give
+        self.optimizer.load_state_dict({'state': state['optimizer'], 'param_groups': self.optimizer.state_dict()['param_groups']})
+        if scaled:
+            self.scaler.load_state_dict(state['scaler'])
+        self.epoch, self.batch, self.step = numbers.values()
+        self.best, self.saved = state['best'], list(state['saved'])
+
+    def differences(self, state):
+        """What of `state` changes the result and is not as now, in words."""
+        before, now = state['parameters'], self.parameters
+        found = [f'{name} {before[name]!r}, now {now[name]!r}' for name in DECISIVE if name in before and before[name] != now[name]]
+        if state['samples'] != self.samples:
+            found.append(f'{len(state["samples"])} cases in training_set_path, now {len(self.samples)} or others')
+        return found
+
+    def save(self, curve):
+        """last.pth. Raises InputError for weights that are not finite: what lies there is the last good state."""
+        if not all(checkpoint.finite(weights) for weights in self.network.parameters()):
+            raise InputError(f'step {self.step}: weights are NaN or infinite; lower learning_rate; the last good state is kept, to go on '
+                             'by --resume=auto')
+        checkpoint.save(self.folder / 'last.pth', {
+            'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict()['state'], 'scaler': self.scaler.state_dict(),
+            'random': random_state(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best, 'saved': self.saved,
+            'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters, 'samples': self.samples})
+
+    def save_network(self, name, keep=0):
+        """The weights alone; afterwards the newest `keep` of those saved so remain (0: all)."""
+        checkpoint.save(self.folder / name, self.network.state_dict())
+        self.saved = [*(other for other in self.saved if other != name), name]
+        while keep and len(self.saved) > keep:
+            (self.folder / self.saved.pop(0)).unlink(missing_ok=True)
+
+    def save_best(self, loss):
+        """best.pth, the weights of the epoch with the lowest mean loss of the output head."""
+        if loss < self.best:
+            self.best = loss
+            checkpoint.save(self.folder / 'best.pth', self.network.state_dict())
+
+
+def fits(value, like):
+    """Has a value the build of another, its types, keys, lengths and shapes, and are its tensors finite?"""
+    if not isinstance(value, type(like)) or isinstance(value, bool):
+        return False
+    if isinstance(like, dict):
+        return value.keys() == like.keys() and all(fits(value[key], like[key]) for key in like)
+    if isinstance(like, (list, tuple)):
+        return len(value) == len(like) and all(map(fits, value, like))
+    if isinstance(like, torch.Tensor):
+        dense = value.layout == torch.strided and not value.is_meta
+        return dense and (value.dtype, value.shape) == (like.dtype, like.shape) and checkpoint.finite(value)
+    return True
+
+
+def seed_random(seed):
+    """Every random generator of this process."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2 ** 32)
+
+
+def random_state():
+    """State of every random generator of this process, in types that weights_only reads."""
+    name, keys, *rest = np.random.get_state()
+    return {'torch': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            'python': random.getstate(), 'numpy': (name, keys.tolist(), *rest)}
+
+
+def set_random(state):
+    torch.set_rng_state(state['torch'])
+    if len(state['cuda']) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state['cuda'])
+    random.setstate(state['python'])
+    np.random.set_state(state['numpy'])
