@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 DEMO := --parameters=experiments/demo.py $(DEMO_EXTRA)
 
-.PHONY: setup demo test benchmark figures clean-demo
+.PHONY: setup demo test benchmark torture figures clean-demo
 
 setup: .venv/ready
 
@@ -36,3 +36,6 @@ test: setup
 
 benchmark: setup
 	$(VENV)/python benchmarks/benchmark.py $(BENCHMARK_EXTRA)
+
+torture: setup
+	$(VENV)/python tests/torture/torture.py $(TORTURE_EXTRA)
