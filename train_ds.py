@@ -101,6 +101,7 @@ def main(para):
         state.save(monitor.curve)
         monitor.flush()
     bar.close()
+    state.finish()
     monitor.close()
     if stop:
         print(f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto')

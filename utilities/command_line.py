@@ -127,7 +127,7 @@ def settings(arguments, doc=''):
     for argument in arguments:
         name, equals, text = argument.removeprefix('--').partition('=')
         if not argument.startswith('--') or not equals:
-            raise InputError(f'argument {argument!r}: wanted --name=value, --parameters=FILE or --help')
+            raise InputError(f'argument {argument!r:.80}: wanted --name=value, --parameters=FILE or --help')
         if name == 'parameters':
             files.update(read_assignments(Path(text)))
         else:
@@ -135,7 +135,7 @@ def settings(arguments, doc=''):
     for name in [*files, *given]:
         if name not in parameters:
             near = difflib.get_close_matches(name, parameters, 1, 0.5)
-            raise InputError(f'unknown parameter {name!r}' + (f'; did you mean {near[0]!r}?' if near else '; see --help'))
+            raise InputError(f'unknown parameter {name!r:.80}' + (f'; did you mean {near[0]!r}?' if near else '; see --help'))
 
     defaults, values = {}, {}
     for name, expression in parameters.items():
@@ -174,7 +174,7 @@ def read_assignments(path):
             continue  # the docstring
         place, text = f'{path}, line {node.lineno}', lines[node.lineno - 1].strip()[:60]
         if not (isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)):
-            raise InputError(f'{place}: wanted name = value, got {text!r}')
+            raise InputError(f'{place}: wanted name = value, got {text!r:.80}')
         found[node.targets[0].id] = node.value, place, text
     return found
 
@@ -186,7 +186,7 @@ def evaluate(node, place, text, names):
     try:
         return literal(node)
     except NO_LITERAL:
-        raise InputError(f'{place}: wanted a plain value, got {text!r}') from None
+        raise InputError(f'{place}: wanted a plain value, got {text!r:.80}') from None
 
 
 def from_text(name, text, default):
@@ -212,14 +212,14 @@ def checked(name, value, default):
     if type(default) is float and type(value) is int:
         value = float(value)
     if type(value) is not type(default) and not (value is None and name in NULLABLE):
-        raise InputError(f'parameter {name}: wanted {type_name(name, default)}, got {value!r}')
+        raise InputError(f'parameter {name}: wanted {type_name(name, default)}, got {value!r:.80}')
     if type(value) is float and value - value != 0:
-        raise InputError(f'parameter {name}: wanted a finite number, got {value!r}')
+        raise InputError(f'parameter {name}: wanted a finite number, got {value!r:.80}')
     if type(value) is str and not is_text(value):
         raise InputError(f'parameter {name}: wanted text that can be the name of a file, got {value[:60]!r}')
     test, wanted = RANGES.get(name, (lambda v: True, ''))
     if not test(value):
-        raise InputError(f'parameter {name}: wanted {wanted}, got {value!r}')
+        raise InputError(f'parameter {name}: wanted {wanted}, got {value!r:.80}')
     return value
 
 

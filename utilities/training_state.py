@@ -2,6 +2,8 @@
 import math
 import random
 import re
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,15 @@ from utilities.monitor import COLUMNS
 DECISIVE = ('size', 'down_scale', 'upper', 'lower', 'drop_rate', 'learning_rate', 'learning_rate_decay', 'learning_rate_factor', 'alpha',
             'alpha_decay', 'alpha_epochs', 'batch_size', 'samples_per_case', 'loss', 'precision', 'pretrained_path', 'seed')
 
+OURS = re.compile(r'net[\w.-]+\.pth')
+QUEUE = 3  # files, at most, that wait to be written: each holds a copy of the weights
+
 
 class TrainingState:
     """epoch: finished ones; batch: finished ones of the epoch in progress; step: all finished ones.
 
-    `parameters` (a dict) and `samples` (a list of [case, slices]) are stored, and compared on resuming. The files in `saved` are ours
+    Files are written by a thread, in order, while the training goes on; `finish` waits for them. What hindered one is raised by a later
+    call. `parameters` (a dict) and `samples` (a list of [case, slices]) are stored, and compared on resuming. The files in `saved` are ours
     to remove, no others.
     """
 
@@ -28,6 +34,7 @@ class TrainingState:
         self.parameters, self.samples = parameters, samples
         self.epoch = self.batch = self.step = 0
         self.best, self.saved = math.inf, []
+        self.thread, self.writing = ThreadPoolExecutor(1), deque()
 
     def resume(self, resume):
         """Take up last.pth as the parameter `resume` says; returns the curve so far, or None where there is no such file.
@@ -57,12 +64,14 @@ class TrainingState:
         # a scaler is there with fp16 alone, and 'auto' may mean another precision on this GPU
         scaled = self.scaler.is_enabled() and state['scaler']
         wanted = {
-            'network': self.network.state_dict(), 'scaler': self.scaler.state_dict() if scaled else state['scaler'], **dict.fromkeys(numbers, 0), 'best': 0.0,
+            'network': self.network.state_dict(), 'scaler': self.scaler.state_dict() if scaled else state['scaler'],
+            **dict.fromkeys(numbers, 0), 'best': 0.0,
             'optimizer': {i: {'step': torch.zeros(()), 'exp_avg': each, 'exp_avg_sq': each} for i, each in enumerate(weights)},
             'random': {**random_state(), 'cuda': state['random']['cuda']},
             'curve': torch.empty(numbers['step'], len(COLUMNS), dtype=torch.float64, device='meta')}
         wrong = [name for name, like in wanted.items() if not fits(state[name], like)]
-        if wrong or min(numbers.values()) < 0 or not all(re.fullmatch(r'net[\w.-]+\.pth', name) for name in state['saved']):
+        in_progress = state['curve'][:, COLUMNS.index('epoch')] == numbers['epoch'] + 1
+        if wrong or min(numbers.values()) < 0 or int(in_progress.sum()) != numbers['batch'] or not all(map(OURS.fullmatch, state['saved'])):
             raise ValueError(f'wanted the state of this network, got another {", ".join(wrong) or "kind of numbers or names"}')
         set_random(state['random'])
         self.network.load_state_dict(state['network'])
@@ -86,23 +95,42 @@ class TrainingState:
         if not all(checkpoint.finite(weights) for weights in self.network.parameters()):
             raise InputError(f'step {self.step}: weights are NaN or infinite; lower learning_rate; the last good state is kept, to go on '
                              'by --resume=auto')
-        checkpoint.save(self.folder / 'last.pth', {
+        self.write('last.pth', {
             'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict()['state'], 'scaler': self.scaler.state_dict(),
-            'random': random_state(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best, 'saved': self.saved,
-            'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters, 'samples': self.samples})
+            'random': random_state(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best,
+            'saved': list(self.saved), 'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters,
+            'samples': self.samples})
 
     def save_network(self, name, keep=0):
         """The weights alone; afterwards the newest `keep` of those saved so remain (0: all)."""
-        checkpoint.save(self.folder / name, self.network.state_dict())
+        self.write(name, self.network.state_dict())
         self.saved = [*(other for other in self.saved if other != name), name]
         while keep and len(self.saved) > keep:
-            (self.folder / self.saved.pop(0)).unlink(missing_ok=True)
+            self.writing.append(self.thread.submit((self.folder / self.saved.pop(0)).unlink, missing_ok=True))
 
     def save_best(self, loss):
         """best.pth, the weights of the epoch with the lowest mean loss of the output head."""
         if loss < self.best:
             self.best = loss
-            checkpoint.save(self.folder / 'best.pth', self.network.state_dict())
+            self.write('best.pth', self.network.state_dict())
+
+    def write(self, name, content):
+        """Have a copy of the content written. Raises the OSError of an earlier file."""
+        while self.writing and (self.writing[0].done() or len(self.writing) > QUEUE):
+            self.writing.popleft().result()
+        self.writing.append(self.thread.submit(checkpoint.save, self.folder / name, copied(content)))
+
+    def finish(self):
+        """Wait until all is on disk. Raises OSError."""
+        while self.writing:
+            self.writing.popleft().result()
+
+
+def copied(content):
+    """`content` with its tensors copied to the CPU."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to('cpu', copy=True)
+    return type(content)((key, copied(value)) for key, value in content.items()) if isinstance(content, dict) else content
 
 
 def fits(value, like):

@@ -77,9 +77,10 @@ def volume_mutated(name, data, rng):
 
 
 FIELDS = {'sizeof_hdr': (0, 'i'), 'dim': (40, '8h'), 'intent_code': (68, 'h'), 'datatype': (70, 'h'), 'bitpix': (72, 'h'),
-          'slice_start': (74, 'h'), 'pixdim': (76, '8f'), 'vox_offset': (108, 'f'), 'scl_slope': (112, 'f'), 'scl_inter': (116, 'f'), 'slice_end': (120, 'h'),
-          'slice_code': (122, 'b'), 'xyzt_units': (123, 'B'), 'cal': (124, '4f'), 'qform_code': (252, 'h'), 'sform_code': (254, 'h'),
-          'quatern': (256, '6f'), 'srow': (280, '12f'), 'magic': (344, '4s'), 'extension': (348, '4s'), 'esize': (352, '2i')}
+          'slice_start': (74, 'h'), 'pixdim': (76, '8f'), 'vox_offset': (108, 'f'), 'scl_slope': (112, 'f'), 'scl_inter': (116, 'f'),
+          'slice_end': (120, 'h'), 'slice_code': (122, 'b'), 'xyzt_units': (123, 'B'), 'cal': (124, '4f'),
+          'qform_code': (252, 'h'), 'sform_code': (254, 'h'), 'quatern': (256, '6f'), 'srow': (280, '12f'), 'magic': (344, '4s'),
+          'extension': (348, '4s'), 'esize': (352, '2i')}
 NUMBERS = {
     'b': st.integers(-128, 127), 'B': st.integers(0, 255),
     'h': st.sampled_from([0, 1, 2, 3, 4, 5, 7, 8, 15, 16, 17, -1, 1000, 32767, -32768]) | st.integers(-2 ** 15, 2 ** 15 - 1),

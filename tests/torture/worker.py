@@ -55,6 +55,7 @@ def states():
         state.save_best(0.5)
         state.save_network('net9.pth', keep=1)
         state.save(curve)
+        state.finish()
     return through
 
 

@@ -161,3 +161,10 @@ def test_every_script_answers_help(name):
 def test_experiments_are_valid():
     for file in (ROOT / 'experiments').glob('*.py'):
         settings([f'--parameters={file}'])
+
+
+def test_a_value_without_end_is_told_in_a_line_one_can_read(tmp_path):
+    (tmp_path / 'long.py').write_text(f"loss = '{'x' * 10 ** 5}'\n")
+    with pytest.raises(InputError) as error:
+        settings([f'--parameters={tmp_path / "long.py"}'])
+    assert len(str(error.value)) < 400 and 'loss' in str(error.value)

@@ -32,8 +32,9 @@ def trained(folder):
     for _ in range(3):
         step(state)
     state.epoch, state.batch, state.best, state.saved = 1, 1, 0.25, ['net1-0.2-0.2.pth']
-    curve = [[1.0] * len(COLUMNS)] * 3
+    curve = [[epoch] * len(COLUMNS) for epoch in (1.0, 1.0, 2.0)]
     state.save(curve)
+    state.finish()
     return state, curve
 
 
@@ -90,7 +91,7 @@ def place(state, *keys):
 @pytest.mark.parametrize('keys, value', [
     (('network', 'bias'), torch.zeros(3)), (('network', 'bias'), torch.tensor([1.0, math.nan])), (('network',), None),
     (('optimizer', 0, 'exp_avg'), 'x'), (('optimizer', 0, 'exp_avg'), torch.zeros(1)), (('optimizer', 1), {}), (('optimizer',), {}),
-    (('step',), -1), (('step',), 4), (('step',), True), (('step',), 2 ** 40), (('epoch',), 1.5), (('batch',), torch.ones(2)), (('best',), 'x'),
+    (('step',), -1), (('step',), 4), (('step',), True), (('step',), 2 ** 40), (('epoch',), 1.5), (('batch',), torch.ones(2)), (('batch',), 10 ** 30), (('best',), 'x'),
     (('saved',), ['../volume-0.nii']), (('saved',), [1]), (('saved',), None), (('curve',), torch.zeros(3)),
     (('curve',), torch.zeros(1, 10, dtype=torch.float64).expand(2 ** 40, 10)), (('random', 'torch'), torch.zeros(3, dtype=torch.uint8)),
     (('random', 'numpy'), ('MT19937', [1], 0, 0, 0.0)), (('random', 'python'), (3, (2 ** 99,) * 625, None)), (('samples',), 7),
@@ -113,8 +114,10 @@ def test_keeps_the_newest_of_its_own_networks_and_all_of_others(tmp_path):
     state = training(tmp_path)
     for epoch in (1, 2, 3, 3):
         state.save_network(f'net{epoch}-0.1-0.1.pth', keep=2)
+    state.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ['net2-0.1-0.1.pth', 'net3-0.1-0.1.pth', 'net550-0.028-0.022.pth']
     state.save_network('net4-0.1-0.1.pth')
+    state.finish()
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -124,6 +127,7 @@ def test_best_is_the_lowest(tmp_path):
         step(state)
         state.save_best(loss)
         weights.append(state.network.weight.detach().clone())
+    state.finish()
     assert torch.equal(checkpoint.load(tmp_path / 'best.pth')['weight'], weights[1]) and state.best == 0.3
 
 
@@ -135,3 +139,20 @@ def test_weights_that_are_not_finite_leave_the_last_good_state(tmp_path):
     with pytest.raises(InputError, match='step 3: weights are NaN or infinite'):
         state.save(curve)
     assert (tmp_path / 'last.pth').read_bytes() == good
+
+
+def test_what_is_written_is_what_was_there_when_it_was_saved(tmp_path):
+    state, curve = trained(tmp_path)
+    before = state.network.weight.detach().clone()
+    state.save(curve)
+    step(state)  # while the thread writes
+    state.finish()
+    assert torch.equal(checkpoint.load(tmp_path / 'last.pth')['network']['weight'], before) and not torch.equal(state.network.weight, before)
+
+
+def test_a_file_that_could_not_be_written_is_told_later(tmp_path):
+    state, curve = trained(tmp_path)
+    state.folder = tmp_path / 'last.pth/no folder'
+    state.save(curve)
+    with pytest.raises(OSError, match='last.pth'):
+        state.finish()
