@@ -72,15 +72,10 @@ def sample(folder, repeats):
                         (folder / 'plain/segmentation-0.nii.gz', label)):
         write(path, array, geometry)
     samples = Dataset(folder / 'ct', folder / 'seg', 48)
-    torch.manual_seed(0)
-    first = int(torch.randint(240 - 48 + 1, ()))
-
-    def ours():
-        torch.manual_seed(0)
-        return samples[0]
-
+    place = 0.4
+    first = int(place * (240 - 48 + 1))
     row, theirs, mine = side_by_side(lambda: plain.sample(folder / 'ct/volume-0.nii', folder / 'plain/segmentation-0.nii.gz', first, 48),
-                                     ours, 10 * repeats)
+                                     lambda: samples[0, place], 10 * repeats)
     same = all(torch.equal(a, b) for a, b in zip(theirs, mine))
     return {**row, 'goal': '>= 30 x', 'reached': row['plain_s'] / row['ours_s'] >= 30 and same,
             'agreement': 'identical' if same else 'DIFFERS'}
@@ -250,7 +245,7 @@ def trainers(batch, depth, width, device):
 
 
 def safe_training(folder, repeats):
-    """an epoch of 8 training steps, as in the demo, that saves all to go on from, beside one that saves nothing"""
+    """three epochs of 8 training steps, as in the demo, with all that is saved to go on from, beside the same that save nothing"""
     from utilities.device import devices
     from utilities.lock import claim
     from utilities.monitor import Monitor
@@ -260,21 +255,23 @@ def safe_training(folder, repeats):
     state, monitor = TrainingState(folder, network, optimizer, torch.amp.GradScaler(enabled=False), {}, []), Monitor(folder)
 
     def ours():
-        state.epoch += 1
-        for _ in range(8):
-            state.step += 1
-            losses = step()
-            monitor.add(torch.cat((losses, losses[3:])), ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
-        monitor.record()
-        state.save_best(monitor.mean(state.epoch))
-        state.save(monitor.curve)
-        monitor.flush()
+        for _ in range(3):
+            state.epoch += 1
+            for _ in range(8):
+                state.step += 1
+                losses = step()
+                monitor.add(torch.cat((losses, losses[3:])), ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
+            monitor.record()
+            state.save_best(monitor.mean(state.epoch))
+            state.save(monitor.curve)
+            monitor.flush()
+        state.finish()  # at the end of a training alone; here, so that the plain way is not held up by it
 
     def plainly():
-        for _ in range(8):
+        for _ in range(24):
             step()
 
-    row, _, _ = side_by_side(plainly, ours, 2 * repeats)
+    row, _, _ = side_by_side(plainly, ours, repeats)
     slower, written = row['ours_s'] / row['plain_s'] - 1, sum(path.stat().st_size for path in folder.iterdir())
     return {**row, 'goal': 'at most 3% slower', 'reached': slower <= 0.03,
             'agreement': f'{slower:+.1%} for {written / 1e6:.0f} MB an epoch: last.pth, best.pth, loss.csv'}
