@@ -259,8 +259,9 @@ def safe_training(folder, repeats):
             state.epoch += 1
             for _ in range(8):
                 state.step += 1
-                losses = step()
-                monitor.add(torch.cat((losses, losses[3:])), ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
+                heads = step()
+                losses = torch.cat((heads, heads[3:]))
+                monitor.add(losses, ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
             monitor.record()
             state.save_best(monitor.mean(state.epoch))
             state.save(monitor.curve)
