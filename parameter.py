@@ -55,7 +55,7 @@ compile = False                          # let torch.compile fuse the network: o
 cudnn_benchmark = True                   # let cuDNN try its algorithms once per input size
 loss = 'Tversky'                         # Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE or WCE
 pretrained_path = ''                     # weights to start from (.pth); '' = a new network
-resume = ''                              # 'auto' = go on from module_dir/last.pth if it is there; 'changed' = with other parameters; '' = anew
+resume = ''                              # 'auto' = go on from module_dir/last.pth if there; 'changed' = with other parameters; '' = anew
 save_every = 50                          # epochs between two saved networks (1 or more); the last is always saved
 keep_saved = 0                           # newest of these networks that are kept (0 or more); 0 = all
 print_every = 5                          # steps between two printed lines and visdom points (1 or more)

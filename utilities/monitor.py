@@ -48,8 +48,8 @@ class Monitor:
         for values, (_, names, row) in zip(losses, self.waiting):
             if not all(map(math.isfinite, values)):
                 self.write_table()
-                raise InputError(f'step {row["step"]}: the loss of {", ".join(names)} is {values}; look at these cases, lower learning_rate or '
-                                 'choose another loss; the last good state is kept, to go on by --resume=auto')
+                raise InputError(f'step {row["step"]}: the loss of {", ".join(names)} is {values}; look at these cases, lower learning_rate '
+                                 'or choose another loss; the last good state is kept, to go on by --resume=auto')
             row = {**row, **dict(zip(LOSSES, values))}
             self.curve.append([row[name] for name in COLUMNS])
             self.lines.append(line(self.curve[-1]))
@@ -124,8 +124,9 @@ class Plot(threading.Thread):
             except Exception as error:  # visdom wraps what its client meets in several types
                 self.visdom, self.shown = None, 0
                 if not self.told:
-                    tqdm.write(f'warning: no visdom server answers at {self.server}:{self.port} ({type(error).__name__}): training goes on, the '
-                               'curve is in loss.csv and loss_curve.png; start one with: python -m visdom.server -bind_local', file=sys.stderr)
+                    tqdm.write(f'warning: no visdom server answers at {self.server}:{self.port} ({type(error).__name__}): training goes on, '
+                               'the curve is in loss.csv and loss_curve.png; start one with: python -m visdom.server -bind_local',
+                               file=sys.stderr)
                 self.told = True
                 self.wait_for_retry()
                 if self.closing:

@@ -12,19 +12,23 @@ class Handler(BaseHTTPRequestHandler):
     way = 'good'
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get('Content-Length') or 0))
+        body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
+        self.received(body)
         if self.way == 'silent':
             time.sleep(3600)
         self.send_response(500 if self.way == 'refusing' else 200)
         if self.way == 'nonsense':
             answer = b'\xff<html>' * 1000
         else:
-            answer = b'false' if self.path.endswith('win_exists') else str(json.loads(body or b'{}').get('win', 'window')).encode()
+            answer = b'false' if self.path.endswith('win_exists') else str(body.get('win', 'window')).encode()
         self.send_header('Content-Length', str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
 
     do_GET = do_POST
+
+    def received(self, body):
+        pass
 
     def log_message(self, *_):
         pass

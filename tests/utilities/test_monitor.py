@@ -1,36 +1,25 @@
 """The curve: into loss.csv and the figure always, into visdom whenever one answers."""
-import json
 import math
 import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
 import torch
 
+from tests.torture.stand_in import Handler
 from utilities import monitor as monitoring
 from utilities.errors import InputError
 from utilities.monitor import Monitor
 
 
-class Server(BaseHTTPRequestHandler):
-    """As much of visdom's server as its client needs to plot a line."""
+class Server(Handler):
+    """One that tells what was sent to it."""
     protocol_version = 'HTTP/1.0'  # no connection outlives the server
 
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers['Content-Length'])) or b'{}')
+    def received(self, body):
         self.server.events.append((self.path, body))
-        answer = b'false' if self.path.endswith('win_exists') else body.get('win', 'window').encode()
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_GET = do_POST
-
-    def log_message(self, *_):
-        pass
 
 
 def serve(port=0):
