@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 
 from tests.reference import recipe
+from tests.torture.trial import hear_signals
 from utilities.volume import Geometry, write
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/analyse_dataset.py', 'data_prepare/check_dataset.py',
            'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py', 'utilities/draw_figures.py']
+
+
+@pytest.fixture(scope='session', autouse=True)
+def signals():
+    hear_signals()
 
 
 @pytest.fixture(scope='session')

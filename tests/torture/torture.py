@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from tests.torture import full_disk, kills, malice, mutants, servers, two_runs
-from tests.torture.trial import SMALL, Clock, must
+from tests.torture.trial import SMALL, Clock, hear_signals, must
 from utilities.volume import whole_file
 
 FOLDER = Path(__file__).resolve().parent
@@ -48,6 +48,7 @@ def main():
     if unknown := [name for name in names if name not in known]:
         parser.error(f'--only: wanted names of {", ".join(known)}, got {", ".join(unknown)}')
 
+    hear_signals()
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix='torture-'))
     keep = folder / 'faulty'

@@ -62,6 +62,12 @@ class Ended:
         return ''
 
 
+def hear_signals():
+    """A background job starts with these two ignored, and so would every script that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Script:
     """A script under way in `folder`, in a process group of its own."""
 
