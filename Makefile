@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv/bin
 DEMO := --parameters=experiments/demo.py $(DEMO_EXTRA)
 
-.PHONY: setup demo test benchmark torture figures clean-demo
+.PHONY: setup demo test benchmark torture figures report visdom screenshots readme clean-demo
 
 setup: .venv/ready
 
@@ -14,6 +14,7 @@ setup: .venv/ready
 	CYTHON_FORCE_REGEN=1 $(VENV)/python -m pip install -q --disable-pip-version-check --build-constraint build-constraints.txt \
 	  -r requirements-crf.txt >.venv/pydensecrf.log 2>&1 || \
 	  echo "pydensecrf could not be built (a C++ compiler is needed; see .venv/pydensecrf.log): the CRF engine 'pydensecrf' is missing, all else works"
+	$(VENV)/python utilities/visdom_front_end.py || true
 	touch $@
 
 demo: setup
@@ -23,10 +24,19 @@ demo: setup
 	$(VENV)/python val.py $(DEMO)
 	$(VENV)/python Densecrf/2D-CRF.py $(DEMO) --crf_path=./demo/crf-2D/
 	$(VENV)/python Densecrf/3D-CRF.py $(DEMO)
-	$(MAKE) figures
+	$(MAKE) figures report
 
 figures: setup
 	$(VENV)/python utilities/draw_figures.py $(DEMO)
+
+report: setup
+	$(VENV)/python utilities/write_report.py $(DEMO)
+
+visdom: setup
+	$(VENV)/python utilities/visdom_server.py $(VISDOM_EXTRA)
+
+screenshots: setup
+	SCREENSHOTS=img $(VENV)/python -m pytest -q tests/browser
 
 clean-demo:
 	rm -rf demo
@@ -39,3 +49,8 @@ benchmark: setup
 
 torture: setup
 	$(VENV)/python tests/torture/torture.py $(TORTURE_EXTRA)
+
+# the tables that other files decide
+readme: setup
+	$(VENV)/python utilities/parameter_table.py
+	$(VENV)/python benchmarks/lits_estimate.py

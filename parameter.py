@@ -46,6 +46,8 @@ alpha = 0.33                             # weight of the three deep supervision 
 alpha_decay = 0.8                        # factor on alpha every alpha_epochs epochs (above 0, at most 1)
 alpha_epochs = 40                        # epochs between two decays of alpha (1 or more)
 batch_size = 1                           # samples in one step, over all GPUs (1 or more)
+validation_cases = 0                     # cases of the training set held out for the validation Dice (cases, 0 or more)
+validate_every = 10                      # epochs between two validations (1 or more); the last is always validated
 samples_per_case = 1                     # samples that one epoch draws from each case (1 or more)
 num_workers = 3                          # processes that read samples (0 or more; 0 = in the main process)
 pin_memory = True                        # page-locked samples, for quicker copies to the GPU
@@ -70,6 +72,7 @@ maximum_hole = 5e4                       # holes of fewer voxels are filled (vox
 test_slice_thickness = slice_thickness   # slice distance the network sees (mm, above 0); None = slices as stored
 window_batch = 1                         # windows that go through the network at a time (1 or more)
 surface_tolerance = 2.0                  # distance up to which surfaces agree, for surface_dice (mm, 0 or more)
+report_surfaces = 20                     # cases that turn as a surface in report.html, the worst first (cases, 0 or more)
 
 # ---------------------------------------------------------------------------- dense CRF
 z_expand = 10                            # growth of the box around the prediction, slices (voxels, 0 or more)

@@ -2,7 +2,7 @@
 
 In:   training_set_path/ct and /seg, as data_prepare/get_training_set.py writes them
 Out:  module_dir/net{epoch}-{loss}-{mean loss}.pth and best.pth (weights), last.pth (to go on from), loss.csv, loss_curve.png,
-      parameters.json
+      parameters.json, train_ds.log
 
     python train_ds.py                                   one GPU, or the CPU
     python train_ds.py --gpu=0,1 --batch_size=2          two GPUs
@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dataset.dataset import Dataset, require_settings
 from dataset.loader import Loader
@@ -25,10 +24,13 @@ from utilities.command_line import run
 from utilities.deep_supervision import DeepSupervision
 from utilities.device import devices
 from utilities.lock import claim
+from utilities.log import log, log_to, progress
 from utilities.monitor import Monitor
 from utilities.precision import precision_on
+from utilities.preprocess import normalise
 from utilities.stop import Stop
 from utilities.training_state import TrainingState, seed_random
+from utilities.validation import Validation
 from utilities.volume import whole_file
 
 
@@ -38,8 +40,10 @@ def main(para):
     claim(para.training_set_path, 'training_set_path', shared=True)
     require_settings(para.training_set_path, lower=para.lower, upper=para.upper, down_scale=para.down_scale,
                      slice_thickness=para.slice_thickness)
-    samples = Dataset(f'{para.training_set_path}/ct', f'{para.training_set_path}/seg', para.size, para.lower, para.upper,
+    training_set = Path(para.training_set_path)
+    samples = Dataset(training_set / 'ct', training_set / 'seg', para.size, para.lower, para.upper,
                       para.down_scale, para.samples_per_case)
+    held_out = samples.hold_out(para.validation_cases, para.seed)
     loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory)
     used = devices(para.gpu)
     network = ResUNet(training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing).to(used[0])
@@ -51,21 +55,27 @@ def main(para):
         supervised.compile()
     scaler = torch.amp.GradScaler(used[0].type, enabled=precision == torch.float16)
     optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
+    air = float(normalise(para.lower, para.lower, para.upper))
+    validation = Validation(network, held_out, para.size, para.threshold, used[0], precision, air)
 
     module_dir = Path(para.module_dir)
     claim(module_dir, 'module_dir')
+    log_to(module_dir / 'train_ds.log')
+    if held_out:
+        log.info(f'held out for validation: {", ".join(case.name for case in held_out.cases)}')
     state = TrainingState(module_dir, network, optimizer, scaler, vars(para), samples.depths())
     curve = state.resume(para.resume)
     if curve is not None:
-        print(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {module_dir / "last.pth"}')
+        log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {module_dir / "last.pth"}')
     elif para.pretrained_path:
-        print(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
+        log.info(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
     with whole_file(module_dir / 'parameters.json') as part:
         part.write_text(json.dumps(vars(para), indent=1))
-    monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, curve or [])
+    steps = para.Epoch * len(loader)
+    monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, vars(para), steps, curve or [])
 
     stop = Stop()
-    bar = tqdm(total=para.Epoch * len(loader), initial=state.step, desc='training', unit='step')
+    bar = progress(steps, 'training', 'step', state.step)
     while state.epoch < para.Epoch and not stop:
         alpha = para.alpha * para.alpha_decay ** (state.epoch // para.alpha_epochs)
         rate = para.learning_rate * para.learning_rate_factor ** sum(state.epoch >= epoch for epoch in para.learning_rate_decay)
@@ -86,8 +96,11 @@ def main(para):
             bar.update()
             if state.step % para.print_every == 0:
                 row = monitor.record()
-                bar.write('epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
-                          'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60))
+                log.info('epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
+                         'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60))
+            if monitor.wants_sample():
+                monitor.sample(f'{names[0]}, step {state.step}', ct[0, 0], label[0], samples.geometries[names[0]], validation.predict,
+                               (para.lower, para.upper))
             if stop:
                 break
 
@@ -97,18 +110,23 @@ def main(para):
             mean = monitor.mean(state.epoch)
             if state.epoch % para.save_every == 0 or state.epoch == para.Epoch:
                 state.save_network(f'net{state.epoch}-{row["loss4"]:.3f}-{mean:.3f}.pth', para.keep_saved)
-            state.save_best(mean)
+            if held_out is None:
+                state.save_best(mean)
+            elif state.epoch % para.validate_every == 0 or state.epoch == para.Epoch:
+                dice = validation.dice()
+                monitor.validated(dice)
+                state.save_best(1 - dice)
         state.save(monitor.curve)
         monitor.flush()
     bar.close()
     state.finish()
     monitor.close()
     if stop:
-        print(f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto')
+        log.info(f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto')
         return stop.status
-    print(f'{state.step} steps, weights and loss curve written to {module_dir}')
+    log.info(f'{state.step} steps, weights and loss curve written to {module_dir}')
     print_next('python val.py')
-    print(f'      with --module_path={module_dir} for these weights')
+    log.info(f'      with --module_path={module_dir} for these weights')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Predict the liver in whole CT volumes, and score the masks where labels exist.
 
 In:   test_ct_path/volume-N.*, test_seg_path/segmentation-N.* (optional), module_path
-Out:  pred_path/pred-N.nii (uint8), result.xlsx, result.csv, summary.json, and a record of each case in pred_path/manifest: a case
+Out:  pred_path/pred-N.nii (uint8), result.xlsx, result.csv, summary.json, val.log, and a record of each case in pred_path/manifest: a case
       predicted before from the same files with the same settings and weights is not predicted again
 
     python val.py --module_path=module/net1000-0.028-0.022.pth
@@ -13,9 +13,11 @@ import numpy as np
 from net.ResUNet import ResUNet
 from utilities import cases, checkpoint
 from utilities.check import check_header
+from utilities.case_board import CaseBoard
 from utilities.command_line import run
 from utilities.device import devices
 from utilities.inference import liver_mask
+from utilities.log import log, log_to
 from utilities.manifest import Manifest, fingerprint
 from utilities.post_process import keep_liver
 from utilities.precision import precision_on
@@ -30,17 +32,19 @@ def main(para):
     found = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
     network = ResUNet(training=False, down_scale=para.down_scale)
     weights = checkpoint.load_weights(network, para.module_path)
-    print(f'weights: {weights}')
-    weights = fingerprint(weights)  # as loaded: a training may replace the file meanwhile
+    log.info(f'weights: {weights}')
+    loaded = fingerprint(weights)  # as loaded: a training may replace the file meanwhile
     device = devices(para.gpu)[0]
     network.to(device)
     precision = precision_on(device, para.precision)
     air = float(normalise(para.lower, para.lower, para.upper))
     settings = {'precision': str(precision), **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
+    log_to(manifest.folder / 'val.log')
+    board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
 
     def inputs(case):
-        return [*case.files, case.spacing, weights]
+        return [*case.files, case.spacing, loaded]
 
     def check(case):
         return check_header(case, False, para.grid_tolerance)
@@ -55,8 +59,8 @@ def main(para):
         small = resample_ct(ct, factor, para.down_scale, para.lower, np.float32)
         return normalise(small, para.lower, para.upper), ct.shape, geometry, start
 
-    def predict(case, loaded):
-        ct, shape, *rest = loaded
+    def predict(case, read):
+        ct, shape, *rest = read
         before = liver_mask(network, ct, shape, para.size, para.stride, para.threshold, device, air, para.window_batch, precision)
         return before, *rest
 
@@ -69,12 +73,15 @@ def main(para):
         seconds = time.monotonic() - start
         label = read_label(case.label)[0] if case.label else None
         row = {**score(case.ct.name, label, before, mask, geometry.spacing, para.surface_tolerance), 'time': seconds}
+        board.add(case, {'prediction': manifest.folder / f'{name}.nii'}, row)
         return manifest.add(name, inputs(case), [f'{name}.nii'], row)
 
     # on a CPU the network takes all cores, and the next case only memory
     predicted, failures = cases.run([load, predict, finish], found, 'prediction', device.type == 'cuda', check, done)
     if predicted:
-        print_tables(*write_tables(manifest.folder, 'result', [record['row'] for record in predicted], vars(para), failures))
+        print_tables(*write_tables(manifest.folder, 'result', [record['row'] for record in predicted], vars(para), failures,
+                                   weights=str(weights)))
+    board.close()
     return cases.report(len(predicted), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from Densecrf.grid import grid_field
 from utilities import cases
+from utilities.case_board import CaseBoard
 from utilities.check import check_header
 from utilities.errors import InputError, one_line
 from utilities.lock import claim
+from utilities.log import log, log_to
 from utilities.manifest import Manifest
 from utilities.tables import print_tables, score, write_tables
 from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label, renamed, require_same_grid, write
@@ -157,7 +158,7 @@ def refine_case(prediction, manifest, grid_tolerance, dimensions, lower, upper, 
     mask = read_mask(prediction.mask)
     label = read_mask(case.label) if case.label else None
     if not mask.any():
-        tqdm.write(one_line(f'{prediction.mask}: the prediction is empty, and stays so'))
+        log.warning(one_line(f'{prediction.mask}: the prediction is empty, and stays so'))
     refined = refine(ct, mask, (z_expand, x_expand, y_expand), dimensions, s1=s1, s2=s2, s3=s3, max_iter=max_iter, engine=crf_engine,
                      tolerance=crf_tolerance)
     name = renamed(case.name, 'crf')
@@ -173,6 +174,8 @@ def main(para, dimensions):
     found = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path, para.spacing_override)
     settings = {'dimensions': dimensions, **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.crf_path, settings, 'crf_path')
+    log_to(manifest.folder / f'{dimensions}D-CRF.log')
+    board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
     claim(para.pred_path, 'pred_path', shared=True)
 
     def check(prediction):
@@ -182,10 +185,14 @@ def main(para, dimensions):
         return manifest.done(renamed(prediction.name, 'crf'), prediction.inputs)
 
     def refined_case(prediction):
-        return refine_case(prediction, manifest, para.grid_tolerance, **settings)
+        record = refine_case(prediction, manifest, para.grid_tolerance, **settings)
+        masks = {'prediction': prediction.mask, 'CRF': manifest.folder / f'{renamed(prediction.name, "crf")}.nii'}
+        board.add(prediction.case, masks, record['row'])
+        return record
 
     refined, failures = cases.run(refined_case, found, f'{dimensions}D CRF', check=check, done=done)
     if refined:
         rows = [record['row'] for record in refined]
         print_tables(*write_tables(manifest.folder, 'result-post-processing', rows, vars(para), failures))
+    board.close()
     return cases.report(len(refined), failures, para.crf_path, 'python utilities/draw_figures.py')

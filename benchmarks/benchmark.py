@@ -22,10 +22,10 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.stages import STAGES
+from utilities.parameter_table import put_into_readme
 from utilities.volume import whole_file
 
 FOLDER = Path(__file__).resolve().parent
-README = FOLDER.parent / 'README.md'
 
 
 def main():
@@ -51,10 +51,8 @@ def main():
             part.write_text(json.dumps({'machine': machine(), 'rows': rows}, indent=1) + '\n')
         with whole_file(FOLDER / 'results.md') as part:
             part.write_text(text + '\n')
-        with whole_file(README) as part:
-            start, end = (README.read_text().index(mark) for mark in ('<!-- benchmark -->', '<!-- end of benchmark -->'))
-            part.write_text(README.read_text()[:start] + f'<!-- benchmark -->\n\n{text}\n\n' + README.read_text()[end:])
-        print(f'written: {FOLDER / "results.md"}, results.json and the table of {README}')
+        put_into_readme('benchmark', text)
+        print(f'written: {FOLDER / "results.md"}, results.json and the table of README.md; next: make readme')
 
 
 def table(rows):

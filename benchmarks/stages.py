@@ -4,6 +4,7 @@ Each stage makes its data, runs the plain way and ours, and says how far the two
 """
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -278,6 +279,69 @@ def safe_training(folder, repeats):
             'agreement': f'{lits:+.1%} at 111 steps, {more / row["plain_s"]:+.1%} at 8, for {written / 1e6:.0f} MB an epoch'}
 
 
+def monitored_training(folder, repeats):
+    """training steps, 2 x 16 x 64 x 64, with all that is shown of them, in visdom too, beside the same that show nothing"""
+    from utilities.device import devices
+    from utilities.inference import liver_mask
+    from utilities.log import log, log_to
+    from utilities.monitor import FIGURE_EVERY, Monitor
+    from utilities.visdom_front_end import complete, static_folder
+    if not complete(static_folder()):
+        return None
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, ROOT / 'utilities/visdom_server.py', f'--visdom_port={port}'], stdout=subprocess.PIPE,
+                              text=True, env={**os.environ, 'HOME': str(folder)})
+    server.stdout.readline()  # it serves
+    device = devices('')[0]
+    ct, label = liver_batch(2, 16, 64, device)
+    network, _, step = our_trainer(ct, label)
+    log_to(folder / 'train_ds.log')
+    monitor = Monitor(folder, 'http://127.0.0.1', port, {'size': 16}, 0)
+
+    def predict(ct, shape):
+        network.eval()
+        mask = liver_mask(network, ct, shape, 16, 16, 0.5, device)
+        network.train()
+        return mask
+
+    def plainly(steps):
+        for _ in range(steps):
+            step()
+
+    def ours(steps):
+        for number in range(len(monitor.curve) + 1, len(monitor.curve) + 1 + steps):
+            heads = step()
+            monitor.add(torch.cat((heads, heads[3:])), ['volume-0'], epoch=1, step=number, alpha=0.33, learning_rate=1e-4)
+            if number % 5 == 0:
+                row = monitor.record()
+                log.info(f'epoch:1, step:{number}, loss4:{row["loss4"]:.3f}')
+            if monitor.wants_sample():
+                monitor.sample('volume-0', ct[0, 0], label[0], Geometry((1.5, 1.5, 5)), predict, WINDOW)
+            if number % 8 == 0:
+                monitor.flush()
+
+    try:
+        plainly(10)
+        ours(10)
+        several = int(1.1 * FIGURE_EVERY / measured(lambda: plainly(10))[0] * 10)  # what is drawn each minute is drawn once at least
+        blocks = [(plainly, several // 2), (ours, several), (plainly, several - several // 2)] * (1 if repeats < 5 else 2)
+        seconds, peak = {plainly: 0, ours: 0}, {plainly: 0, ours: 0}
+        for way, steps in blocks:
+            took, more, _ = measured(lambda: way(steps))
+            seconds[way], peak[way] = seconds[way] + took, max(peak[way], more / 1e6)
+        shown = len(monitor.board.windows)
+        monitor.close()
+    finally:
+        server.kill()
+        server.wait()
+    more = seconds[ours] / seconds[plainly] - 1
+    return {'plain_s': seconds[plainly], 'ours_s': seconds[ours], 'plain_mb': peak[plainly], 'ours_mb': peak[ours], 'size': f'{several} steps',
+            'goal': 'at most 2% slower', 'reached': more <= 0.02,
+            'agreement': f'{more:+.1%}; {shown} windows of a visdom server beside it, sample, figure and table each minute'}
+
+
 def training(folder, repeats):
     """training step on the CPU, 2 x 16 x 64 x 64"""
     from utilities.device import devices
@@ -339,7 +403,7 @@ def gpu_window(folder, repeats):
 
 
 STAGES = {stage.__name__: stage for stage in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, safe_training,
-                                              val_200, val_1000, gpu_training, gpu_window)}
+                                              monitored_training, val_200, val_1000, gpu_training, gpu_window)}
 
 
 if __name__ == '__main__':

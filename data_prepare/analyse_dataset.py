@@ -15,6 +15,7 @@ import pandas
 from utilities import cases
 from utilities.command_line import run
 from utilities.errors import InputError
+from utilities.log import log
 from utilities.volume import find_cases, read, read_label, require_same_grid
 
 
@@ -31,13 +32,13 @@ def main(para):
     rows, failures = cases.run(analyse, found, 'analysis')
     if rows:
         table = pandas.DataFrame(rows).set_index('case')
-        print(table.to_string(float_format='{:.3f}'.format))
-        print(f'mean slice distance: {table["spacing_z"].mean():.2f} mm')
-        print(f'liver voxels inside [{para.lower}, {para.upper}] HU: {table["inside"].sum() / table["liver"].sum():.2%}')
-        print(f'slices that hold liver: {table["liver_slices"].sum() / table["slices"].sum():.2%}')
-        print(f'liver pixels in those slices: {table["liver"].sum() / table["pixels"].sum():.2%}')
+        log.info(table.to_string(float_format='{:.3f}'.format))
+        log.info(f'mean slice distance: {table["spacing_z"].mean():.2f} mm')
+        log.info(f'liver voxels inside [{para.lower}, {para.upper}] HU: {table["inside"].sum() / table["liver"].sum():.2%}')
+        log.info(f'slices that hold liver: {table["liver_slices"].sum() / table["slices"].sum():.2%}')
+        log.info(f'liver pixels in those slices: {table["liver"].sum() / table["pixels"].sum():.2%}')
     for name, why in failures:
-        print(f'failed: {name}: {why}')
+        log.info(f'failed: {name}: {why}')
     return 1 if failures else 0
 
 

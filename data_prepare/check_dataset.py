@@ -19,6 +19,7 @@ from utilities import cases
 from utilities.check import check_header, check_hu, check_label, orientation
 from utilities.command_line import run
 from utilities.errors import InputError, one_line
+from utilities.log import log, log_to
 from utilities.preprocess import z_factor
 from utilities.resample import zoom
 from utilities.tables import in_cell
@@ -48,9 +49,10 @@ def main(para):
     table = pandas.DataFrame(rows).reindex(columns=COLUMNS).astype({'slices': 'Int64'})
     with whole_file(para.check_path) as part:
         table.to_csv(part, index=False, float_format='%g')
-    print(table.to_string(index=False, na_rep='', float_format='{:g}'.format))
+    log_to(Path(para.check_path).with_suffix('.log'))
+    log.info(table.to_string(index=False, na_rep='', float_format='{:g}'.format))
     count = Counter(row['status'] for row in rows)
-    print(f'{count["ok"]} ok, {count["warning"]} with warnings, {count["error"]} with errors')
+    log.info(f'{count["ok"]} ok, {count["warning"]} with warnings, {count["error"]} with errors')
     failed = [(row['case'], row['findings']) for row in rows if row['errors']]
     return cases.report(len(rows), failed, para.check_path, 'python data_prepare/get_training_set.py')
 

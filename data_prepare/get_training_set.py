@@ -18,10 +18,11 @@ from utilities import cases
 from utilities.check import check_header
 from utilities.command_line import run
 from utilities.errors import InputError, one_line
+from utilities.log import log, log_to
 from utilities.manifest import Manifest
 from utilities.preprocess import pad_in_plane, resample_ct, z_factor
 from utilities.resample import zoom
-from utilities.volume import find_cases, read_ct, read_label, renamed, require_same_grid, write
+from utilities.volume import find_cases, label_name, read_ct, read_label, require_same_grid, write
 
 SETTINGS = ('size', 'down_scale', 'expand_slice', 'slice_thickness', 'upper', 'lower', 'grid_tolerance')
 
@@ -30,6 +31,7 @@ def main(para):
     found = find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)
     settings = {name: getattr(para, name) for name in SETTINGS}
     manifest = Manifest(para.training_set_path, settings, 'training_set_path')
+    log_to(manifest.folder / 'get_training_set.log')
 
     def check(case):
         return check_header(case, True, para.grid_tolerance)
@@ -39,7 +41,7 @@ def main(para):
 
     def make(case):
         ct, label = training_volumes(case, **settings)
-        ct_file, seg_file = f'ct/{case.name}.nii', f'seg/{renamed(case.name, "segmentation")}.nii'
+        ct_file, seg_file = f'ct/{case.name}.nii', f'seg/{label_name(case.name)}.nii'
         manifest.start(case.name, [ct_file, seg_file])
         write(manifest.folder / ct_file, *ct)
         write(manifest.folder / seg_file, *label)
@@ -52,7 +54,7 @@ def main(para):
         removed, stuck = manifest.prune({case.name for case in found if case.name not in failed or manifest.is_current(case.name)})
         failures += stuck
         for name in removed:
-            print(one_line(f'removed: {name}: no longer in {para.train_ct_path}, or failed with these settings'))
+            log.info(one_line(f'removed: {name}: no longer in {para.train_ct_path}, or failed with these settings'))
     return cases.report(len(made), failures, para.training_set_path, 'python train_ds.py')
 
 

@@ -1,4 +1,6 @@
 """Training set -> samples."""
+import copy
+
 import numpy as np
 import torch
 
@@ -21,11 +23,11 @@ class Dataset(torch.utils.data.Dataset):
     def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
         self.cases = find_cases(ct_dir, 'training_set_path (data_prepare/get_training_set.py fills it)', seg_dir)
-        self.volumes = []
+        self.volumes, self.geometries = [], {}
         for case in self.cases:
             if case.label is None:
                 raise InputError(f'{case.ct}: no label in {seg_dir}; run data_prepare/get_training_set.py again')
-            shape, label_shape = read_header(case.ct)[0], read_header(case.label)[0]
+            shape, (label_shape, self.geometries[case.name]) = read_header(case.ct)[0], read_header(case.label)
             wanted = (shape[0], round(shape[1] / down_scale), round(shape[2] / down_scale))
             if label_shape != wanted:
                 raise InputError(f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}')
@@ -43,6 +45,27 @@ class Dataset(torch.utils.data.Dataset):
     def depths(self):
         """[name, slices] of each case: by these a training knows its training set again."""
         return [[case.name, depth] for case, (depth, *_) in zip(self.cases, self.volumes)]
+
+    def hold_out(self, number, seed):
+        """Take `number` cases, chosen by the seed, out of this Dataset; returns them as one of their own, None for 0.
+
+        Raises InputError if no case would be left.
+        """
+        if not number:
+            return None
+        if number >= len(self.cases):
+            raise InputError(f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases in training_set_path, got {number}')
+        chosen = set(np.random.default_rng([seed, 11]).permutation(len(self.cases))[:number].tolist())
+        pairs = list(zip(self.cases, self.volumes))
+        other = copy.copy(self)
+        other.cases, other.volumes = map(list, zip(*(pair for i, pair in enumerate(pairs) if i in chosen)))
+        self.cases, self.volumes = map(list, zip(*(pair for i, pair in enumerate(pairs) if i not in chosen)))
+        return other
+
+    def whole(self, index):
+        """All slices of a case: (CT (z, y, x), labels), as in an item, as arrays."""
+        depth, ct, label = self.volumes[index]
+        return normalise(ct.read(0, depth), self.lower, self.upper), np.asarray(label.read(0, depth), np.uint8)
 
     def __getitem__(self, key):
         index, place = key if isinstance(key, tuple) else (key, float(torch.rand((), dtype=torch.float64)))

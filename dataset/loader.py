@@ -2,13 +2,12 @@
 import atexit
 import multiprocessing
 import signal
-import sys
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from utilities.errors import InputError
+from utilities.log import log
 
 
 class Loader:
@@ -49,13 +48,13 @@ class Loader:
                     yield names, ct, label
             except InputError as error:  # a worker's comes wrapped in its traceback
                 raise InputError(str(error).splitlines()[-1].split('InputError: ', 1)[-1]) from None
-            except RuntimeError as error:
-                if 'DataLoader worker' not in str(error):
+            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:  # the others: killed while it handed a batch over
+                if not self.num_workers or isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error):
                     raise
                 self.loader = None
                 self.num_workers -= 1
-                tqdm.write(f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it out '
-                           'of memory, or /dev/shm full?', file=sys.stderr)
+                log.warning(f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it '
+                            'out of memory, or /dev/shm full?')
 
     def started(self):
         """The loader's iterator over the keys in `todo`."""

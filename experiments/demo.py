@@ -14,7 +14,7 @@ crf_path = './demo/crf/'
 module_path = './demo/module/'
 module_dir = './demo/module/'
 
-phantom_train = 8
+phantom_train = 9
 phantom_test = 3
 phantom_depth = 60
 phantom_width = 128
@@ -31,6 +31,7 @@ learning_rate_decay = [70]
 learning_rate_factor = 0.2
 batch_size = 2
 samples_per_case = 2
+validation_cases = 1
 Epoch = 100
 num_workers = 0
 resume = 'auto'

@@ -247,7 +247,7 @@ def test_a_training_set_holds_no_case_of_other_settings_or_without_source(data):
     done = run(data, PREPARE, expand_slice=1)
     assert done.returncode == 1 and done.out.count('removed: volume-2') == 1
     assert sorted(path.name for path in (data / 'train').rglob('*') if path.is_file()) == [
-        '.lock', 'segmentation-0.nii', 'volume-0.json', 'volume-0.nii']
+        '.lock', 'get_training_set.log', 'segmentation-0.nii', 'volume-0.json', 'volume-0.nii']
 
 
 def test_phantoms_in_one_folder(tmp_path):

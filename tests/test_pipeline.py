@@ -1,10 +1,12 @@
 """Prepare, train, resume, predict, refine through the command line, on phantoms too small to learn from."""
 import json
+from datetime import datetime
 
 import numpy as np
 import pandas
 import pytest
 
+from dataset.dataset import Dataset
 from utilities.volume import read_header, read_label
 
 SMALL = dict(phantom_train=2, phantom_test=2, phantom_depth=24, phantom_width=40, size=8, stride=4, slice_thickness=12, expand_slice=2,
@@ -45,4 +47,22 @@ def test_from_nothing_to_tables(tmp_path, script):
         assert {'dice', 'dice_before'} <= set(table.columns)
         assert set(np.unique(read_label(tmp_path / f'crf{dimensions}/crf-2.nii')[0])) <= {0, 1}
     do('utilities/draw_figures.py')
-    assert {p.name for p in (tmp_path / 'img').iterdir()} == {'loss_curve.png', 'segmentation-result.png'}
+    assert {p.name for p in (tmp_path / 'img').iterdir()} == {
+        'loss_curve.png', 'segmentation-result.png', 'worst-slices.png', 'bland-altman.png', 'box-plots.png'}
+    do('utilities/write_report.py')
+    report = (tmp_path / 'pred/report.html').read_text()
+    assert 'volume-2' in report and 'volume-3' in report
+    for log in ('train/get_training_set.log', 'module/train_ds.log', 'pred/val.log', 'crf2/2D-CRF.log', 'crf3/3D-CRF.log'):
+        lines = (tmp_path / log).read_text().splitlines()
+        assert all(datetime.fromisoformat(line[:19]) for line in lines if line[:2] == '20') and 'next: python' in lines[-1] + lines[-2], log
+
+
+def test_names_as_in_the_decathlon(lits, script):
+    """imagesTr/liver_0 and labelsTr/liver_0: a case and its label of one name."""
+    train = lits / 'data/train'
+    for folder, word in (('CT', 'volume-'), ('seg', 'segmentation-')):
+        for path in (train / folder).iterdir():
+            path.rename(path.with_name(path.name.replace(word, 'liver_')))
+    done = script('data_prepare/get_training_set.py', size=16)
+    samples = Dataset(lits / 'train/ct', lits / 'train/seg', 16)
+    assert len(samples) and all(case.name.startswith('liver_') for case in samples.cases), done.stderr

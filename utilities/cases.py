@@ -2,6 +2,7 @@
 import errno
 import shlex
 import sys
+import time
 import traceback
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from functools import partial
 from tqdm import tqdm
 
 from utilities.errors import InputError, one_line
+from utilities.log import log, progress
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -41,29 +43,32 @@ def run(steps, cases, stage, overlap=False, check=None, done=None):
             if 'out of memory' in str(error):
                 raise  # a window of every other case is as large
             # a fault of ours: told in full, and still no reason to lose the other cases
-            traceback.print_exc()
+            log.error(traceback.format_exc())
             why = f'{type(error).__name__}: {error}'
         failures[number] = (cases[number].name, why)
-        tqdm.write(one_line(f'{cases[number].name}: {why}'), file=sys.stderr)
+        log.error(one_line(f'{cases[number].name}: {why}'))
 
     def earlier(case):
         for warning in check(case) if check else ():
-            tqdm.write(one_line(f'warning: {case.name}: {warning}'), file=sys.stderr)
+            log.warning(one_line(f'warning: {case.name}: {warning}'))
         return done(case) if done else None
 
     for number, case in enumerate(cases):
         attempt(number, partial(earlier, case))
     results = {number: result for number, result in results.items() if result is not None}
     if results:
-        print(f'{stage}: {len(results)} of {len(cases)} cases were done before')
+        log.info(f'{stage}: {len(results)} of {len(cases)} cases were done before')
 
     to_do = [number for number in range(len(cases)) if number not in results and number not in failures]
-    with tqdm(total=len(cases), initial=len(cases) - len(to_do), desc=stage, unit='case', file=sys.stderr) as bar, \
+    start = time.monotonic()
+    with progress(len(cases), stage, 'case', len(cases) - len(to_do)) as bar, \
             closing((overlapped if overlap else one_by_one)(steps, [cases[number] for number in to_do])) as under_way:
-        for number, (case, result) in zip(to_do, under_way):
+        for through, (number, (case, result)) in enumerate(zip(to_do, under_way), 1):
             bar.set_postfix_str(one_line(case.name))
             attempt(number, result)
             bar.update()
+            left = (time.monotonic() - start) / through * (len(to_do) - through)
+            log.debug(one_line(f'{stage}: {case.name}, {through} of {len(to_do)}, {tqdm.format_interval(left)} left'))
     return [results[number] for number in sorted(results)], [failures[number] for number in sorted(failures)]
 
 
@@ -100,9 +105,9 @@ def overlapped(steps, cases):
 def report(done, failures, wrote, following):
     """Last lines of a script: what was written, what failed and why, which command comes next. Returns the exit status."""
     if done:
-        print(one_line(f'{done} case{"s" * (done != 1)} written to {wrote}'))
+        log.info(one_line(f'{done} case{"s" * (done != 1)} written to {wrote}'))
     for name, why in failures:
-        print(one_line(f'failed: {name}: {why}'))
+        log.info(one_line(f'failed: {name}: {why}'))
     if done:
         print_next(following)
     return 1 if failures or not done else 0
@@ -110,4 +115,4 @@ def report(done, failures, wrote, following):
 
 def print_next(command):
     """The command that comes next, with this run's own overrides."""
-    print('next:', shlex.join([*command.split(), *sys.argv[1:]]))
+    log.info(one_line(f'next: {shlex.join([*command.split(), *sys.argv[1:]])}'))

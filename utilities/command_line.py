@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from utilities.cases import NO_ROOM
 from utilities.errors import InputError, one_line
 from utilities.lock import leave_nothing_half_written
+from utilities.log import log
 
 PARAMETER_FILE = Path(__file__).resolve().parents[1] / 'parameter.py'
 NULLABLE = {'test_slice_thickness'}
@@ -48,8 +49,8 @@ RANGES = {  # parameter: (test, what is wanted)
     'test_slice_thickness': (lambda v: v is None or v > 0, 'above 0, or None'),
     **dict.fromkeys(('slice_thickness', 'learning_rate', 's1', 's2', 's3', 'grid_tolerance'), ABOVE_0),
     **dict.fromkeys(('expand_slice', 'alpha', 'num_workers', 'seed', 'maximum_hole', 'surface_tolerance', 'z_expand',
-                     'x_expand', 'y_expand', 'phantom_train', 'phantom_test', 'keep_saved'), NOT_NEGATIVE),
-    **dict.fromkeys(('Epoch', 'alpha_epochs', 'batch_size', 'samples_per_case', 'save_every', 'print_every', 'stride',
+                     'x_expand', 'y_expand', 'phantom_train', 'phantom_test', 'keep_saved', 'validation_cases', 'report_surfaces'), NOT_NEGATIVE),
+    **dict.fromkeys(('Epoch', 'alpha_epochs', 'batch_size', 'samples_per_case', 'save_every', 'print_every', 'validate_every', 'stride',
                      'max_iter', 'window_batch'), AT_LEAST_1),
     **dict.fromkeys(('learning_rate_factor', 'alpha_decay'), FACTOR),
 }
@@ -75,18 +76,23 @@ def run(main, doc):
         para = settings(sys.argv[1:], doc)
         sys.exit(main(para))
     except InputError as error:
-        sys.exit(one_line(f'error: {error}'))
+        fail(error)
     except OSError as error:
-        sys.exit(one_line(f'error: {told(error, para)}'))
+        fail(told(error, para))
     except MemoryError as error:
-        sys.exit(one_line(f'error: out of memory: {error}'))
+        fail(f'out of memory: {error}')
     except (Stopped, KeyboardInterrupt) as stopped:
         leave(stopped.args[0] if stopped.args else signal.SIGINT)
     except RuntimeError as error:
         if 'out of memory' not in str(error):
             raise
-        sys.exit('error: the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or '
-                 'precision=bf16, or name another gpu')
+        fail('the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or precision=bf16, '
+             'or name another gpu')
+
+
+def fail(why):
+    log.error(one_line(f'error: {why}'))
+    sys.exit(1)
 
 
 def stop(number, _):
@@ -97,7 +103,7 @@ def leave(number):
     """End the process now: threads at work on a case are not waited for, and what they were writing is removed."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    print(f'stopped by {number.name}; what is finished is kept', file=sys.stderr)
+    log.warning(f'stopped by {number.name}; what is finished is kept')
     leave_nothing_half_written()
     os._exit(128 + number)
 

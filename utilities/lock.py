@@ -2,10 +2,10 @@
 import errno
 import fcntl
 import os
-import sys
 from pathlib import Path
 
 from utilities.errors import InputError
+from utilities.log import log
 
 NOT_SUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 held = {}  # (device, inode) of a lock file -> (its descriptor, is it exclusive?, folder)
@@ -42,7 +42,7 @@ def claim(folder, parameter, shared=False):
         if key not in held:
             os.close(lock)
         if error.errno in NOT_SUPPORTED:
-            print(f'warning: {folder}: its file system knows no locks; start no second run on it', file=sys.stderr)
+            log.warning(f'warning: {folder}: its file system knows no locks; start no second run on it')
             return
         raise InputError(f'{folder}: {other} is at work in it; wait for its end, or set {parameter} to another folder') from None
     held[key] = lock, not shared, folder

@@ -1,49 +1,57 @@
-"""The loss while it trains: a table and a figure in module_dir always, a visdom plot whenever a server answers."""
+"""A training as it goes: a table and a figure in module_dir always, plots and pictures in visdom whenever a server answers."""
 import math
-import socket
-import sys
-import threading
 import time
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
-from tqdm import tqdm
 
+from utilities.board import Board, show_parameters
 from utilities.errors import InputError
-from utilities.figures import draw_loss_curve
-from utilities.volume import whole_file
+from utilities.figures import case_picture, loss_curve, save
+from utilities.log import log
+from utilities.volume import patient_view, whole_file
 
 LOSSES = ('loss1', 'loss2', 'loss3', 'loss4', 'total')
-COLUMNS = ('epoch', 'step', *LOSSES, 'alpha', 'learning_rate', 'seconds')
+COLUMNS = ('epoch', 'step', *LOSSES, 'alpha', 'learning_rate', 'samples', 'validation_dice', 'gpu_mb', 'seconds')
 FIGURE_EVERY = 60  # seconds; drawing takes a third of one
-RETRY = 30  # seconds until a server that did not answer is tried again
+SAMPLE_EVERY = 60  # seconds between two pictures of a sample
+SAMPLE_SHARE = 0.01  # of the time, at most, goes into predicting samples for them
+MOST_POINTS = 10_000  # in a plot of visdom: of a longer run each nth step is shown
+NONE = math.nan  # a column that was not measured; an empty cell in the table
 
 
 class Monitor:
     """Rows of losses: `add` each step, `record` every few, `flush` after an epoch, `close` at the end.
 
-    curve: the rows so far, lists of COLUMNS, of a training that goes on.
+    parameters: the effective ones, a dict. steps: of the whole training. curve: the rows so far, lists of COLUMNS, of one that goes on.
     """
 
-    def __init__(self, module_dir, server='', port=8097, curve=()):
+    def __init__(self, module_dir, server='', port=8097, parameters=None, steps=0, curve=()):
         self.file, self.figure = Path(module_dir) / 'loss.csv', Path(module_dir) / 'loss_curve.png'
         self.curve = [list(row) for row in curve]
         self.lines = [','.join(COLUMNS), *map(line, self.curve)]
         self.waiting = []
         self.start = time.monotonic() - (self.curve[-1][-1] if self.curve else 0)
         self.drawn = time.monotonic()
-        self.plot = Plot(self.curve, server, port) if server else None
+        self.next_sample, self.parameters = 0, parameters
+        self.every = max(1, steps // MOST_POINTS)
+        self.board = Board(module_dir, server, port, 'training goes on, the curve is in loss.csv and loss_curve.png; start one with: '
+                                                     'make visdom') if server else None
+        if self.board:
+            show_curve(self.board, self.curve, 0, self.every)
 
     def add(self, losses, names, **row):
         """A step: a tensor of the LOSSES, which stays on its device until `record`, the names of its cases, and the other columns."""
-        self.waiting.append((losses.detach(), names, {**row, 'seconds': time.monotonic() - self.start}))
+        gpu_mb = torch.cuda.memory_reserved(losses.device) / 1e6 if losses.is_cuda else NONE
+        self.waiting.append((losses.detach(), names, {
+            **row, 'samples': len(names), 'validation_dice': NONE, 'gpu_mb': gpu_mb, 'seconds': time.monotonic() - self.start}))
 
     def record(self):
         """Take the steps added since the last time into the curve; returns the newest, a dict with COLUMNS.
 
         All losses are fetched at once, since a GPU stands still for each fetch. Raises InputError for one that is not finite.
         """
+        before = len(self.curve)
         losses = torch.stack([losses for losses, _, _ in self.waiting]).tolist() if self.waiting else []
         for values, (_, names, row) in zip(losses, self.waiting):
             if not all(map(math.isfinite, values)):
@@ -54,9 +62,20 @@ class Monitor:
             self.curve.append([row[name] for name in COLUMNS])
             self.lines.append(line(self.curve[-1]))
         self.waiting.clear()
-        if self.plot:
-            self.plot.show()
+        if self.board:
+            show_curve(self.board, self.curve, before, self.every)
+            if self.parameters:  # once, behind the plots
+                show_parameters(self.board, self.parameters)
+                self.parameters = None
         return dict(zip(COLUMNS, self.curve[-1]))
+
+    def validated(self, dice):
+        """The mean Dice of the held-out cases after the newest step."""
+        self.curve[-1][COLUMNS.index('validation_dice')] = dice
+        self.lines[-1] = line(self.curve[-1])
+        log.info(f'epoch:{self.curve[-1][0]}, validation Dice:{dice:.4f}')
+        if self.board:
+            line_of(self.board, 'validation_dice', dict(zip(COLUMNS, self.curve[-1])), 'validation Dice')
 
     def mean(self, epoch):
         """Mean loss of the output head over an epoch's recorded steps."""
@@ -67,6 +86,29 @@ class Monitor:
             values.append(row[COLUMNS.index('loss4')])
         return math.fsum(values) / len(values)
 
+    def wants_sample(self):
+        """Is it time for a picture, and is there a server to show it?"""
+        return self.curve and self.board and self.board.visdom and time.monotonic() >= self.next_sample
+
+    def sample(self, title, ct, label, geometry, predict, window):
+        """Show a sample in training: ct (z, y, x) normalised, label (z, Y, X) of this Geometry, predict(ct, shape) -> its mask, uint8.
+
+        window: (lower, upper) HU.
+        """
+        start = time.monotonic()
+        ct, label = ct.numpy(), label.numpy()
+        prediction = predict(ct, label.shape)
+        end = time.monotonic()
+        self.next_sample = end + max(SAMPLE_EVERY, (end - start) / SAMPLE_SHARE)
+
+        def draw():
+            full = ct.repeat(label.shape[1] // ct.shape[1], 1).repeat(label.shape[2] // ct.shape[2], 2) * max(map(abs, window))
+            masks = {'label': label, 'prediction': prediction}
+            return case_picture(title, patient_view(full, geometry), {name: patient_view(mask, geometry) for name, mask in masks.items()},
+                                geometry.spacing, window)
+
+        self.board.picture('sample', draw, f'sample in training: {title}')
+
     def flush(self):
         self.write_table()
         if time.monotonic() - self.drawn > FIGURE_EVERY:
@@ -76,91 +118,44 @@ class Monitor:
         """Table and figure of the whole curve, and a few seconds for visdom to take what is left."""
         self.write_table()
         self.draw()
-        if self.plot:
-            self.plot.close()
+        if self.board:
+            self.board.close()
 
     def write_table(self):
         with whole_file(self.file) as part:
             part.write_text('\n'.join(self.lines) + '\n')
 
     def draw(self):
-        draw_loss_curve(self.file, self.figure)
+        save(loss_curve(self.file), self.figure)
         self.drawn = time.monotonic()
+
+
+def show_curve(board, curve, first=0, every=1):
+    """Rows of the curve from `first` on, of which each `every`th step is shown, and every validation."""
+    for number in range(first, len(curve)):
+        row = dict(zip(COLUMNS, curve[number]))
+        if not math.isnan(row['validation_dice']):
+            line_of(board, 'validation_dice', row, 'validation Dice')
+        if row['step'] % every:
+            continue
+        board.line('loss', row['step'], [row[name] for name in LOSSES], log_scale=True, title='loss', xlabel='step', width=640, height=300,
+                   legend=[*LOSSES[:4], 'weighted sum'])
+        for name, title, options in (('learning_rate', 'learning rate', {'log_scale': True}), ('alpha', 'alpha', {})):
+            line_of(board, name, row, title, **options)
+        seconds = row['seconds'] - (curve[number - 1][-1] if number else 0)
+        if seconds > 0:
+            line_of(board, 'seconds_per_step', {**row, 'seconds_per_step': seconds}, 'seconds per step')
+            if row['samples'] == row['samples']:
+                line_of(board, 'samples_per_second', {**row, 'samples_per_second': row['samples'] / seconds}, 'samples per second')
+        if not math.isnan(row['gpu_mb']):
+            line_of(board, 'gpu_mb', row, 'GPU memory, MB')
+
+
+def line_of(board, name, row, title, **options):
+    board.line(name, row['step'], [row[name]], title=title, xlabel='step', width=310, height=300, **options)
 
 
 def line(row):
     """A row of loss.csv."""
-    return ','.join(f'{int(value)}' if name in ('epoch', 'step') else f'{value:.6g}' for name, value in zip(COLUMNS, row))
-
-
-class Plot(threading.Thread):
-    """The curve in visdom, a window a loss. In a thread of its own: a server that hangs or dies must not hold the training up.
-
-    A server that comes back, or comes late, gets the whole curve.
-    """
-
-    def __init__(self, curve, server, port):
-        super().__init__(daemon=True)
-        self.curve, self.server, self.port = curve, server, port
-        self.visdom, self.shown, self.told = None, 0, False
-        self.news, self.closing = threading.Event(), False
-        self.start()
-
-    def show(self):
-        self.news.set()
-
-    def close(self):
-        self.closing = True
-        self.news.set()
-        self.join(timeout=5)
-
-    def run(self):
-        while True:
-            try:
-                self.visdom = connect(self.server, self.port)
-                self.told = False
-                self.follow()
-                return
-            except Exception as error:  # visdom wraps what its client meets in several types
-                self.visdom, self.shown = None, 0
-                if not self.told:
-                    tqdm.write(f'warning: no visdom server answers at {self.server}:{self.port} ({type(error).__name__}): training goes on, '
-                               'the curve is in loss.csv and loss_curve.png; start one with: python -m visdom.server -bind_local',
-                               file=sys.stderr)
-                self.told = True
-                self.wait_for_retry()
-                if self.closing:
-                    return
-
-    def follow(self):
-        """Send what comes, the last of it after `close` too."""
-        while True:
-            last = self.closing
-            self.send(self.curve[self.shown:])
-            if last:
-                return
-            self.news.wait()
-            self.news.clear()
-
-    def wait_for_retry(self):
-        end = time.monotonic() + RETRY
-        while not self.closing and time.monotonic() < end:
-            self.news.wait(end - time.monotonic())
-            self.news.clear()
-
-    def send(self, rows):
-        if not rows:
-            return
-        steps = [row[COLUMNS.index('step')] for row in rows]
-        for name in LOSSES:
-            self.visdom.line([row[COLUMNS.index(name)] for row in rows], steps, win=name, update='append' if self.shown else None, opts={
-                'title': 'weighted sum' if name == 'total' else name, 'xlabel': 'step', 'ylabel': 'loss'})
-        self.shown += len(rows)
-
-
-def connect(server, port):
-    """visdom's client. Raises whatever hinders it."""
-    address = urlparse(server if '://' in server else f'http://{server}')
-    socket.create_connection((address.hostname, port), timeout=2).close()
-    from visdom import Visdom
-    return Visdom(f'{address.scheme}://{address.hostname}', port=port, use_incoming_socket=False, raise_exceptions=True)
+    return ','.join('' if value != value else f'{int(value)}' if name in ('epoch', 'step', 'samples') else f'{value:.6g}'
+                    for name, value in zip(COLUMNS, row))

@@ -7,7 +7,9 @@ import numpy as np
 import pandas
 
 from utilities.calculate_metrics import count_voxels, metrics_against
+from utilities.device import made_on
 from utilities.errors import one_line
+from utilities.log import log
 from utilities.volume import whole_file
 
 FIRST = ['dice', 'jaccard', 'voe', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'time']  # the reference's columns, then ours
@@ -27,11 +29,15 @@ def score(name, label, before, after, spacing, tolerance):
     row.update({f'{key}_before': value for key, value in first.items()})
     in_label, in_after, row['intersection'] = count_voxels(label, after)
     row['sizes'] = in_label + in_after
+    row['label_volume_ml'] = in_label * math.prod(spacing) / 1000
     return row
 
 
-def write_tables(folder, name, rows, parameters, failures):
-    """Write name.xlsx, name.csv and summary (name with 'result' replaced) into folder; returns the summary's dict."""
+def write_tables(folder, name, rows, parameters, failures, **more):
+    """Write name.xlsx, name.csv and summary (name with 'result' replaced) into folder; returns the table and the summary's dict.
+
+    more: what else the summary tells.
+    """
     table = pandas.DataFrame(rows).set_index('case').rename(in_cell)
     scored = 'dice' in table
     sizes = table.pop('sizes').sum() if scored else 0
@@ -49,7 +55,7 @@ def write_tables(folder, name, rows, parameters, failures):
         table.to_csv(part)
     summary = {'cases': len(table), 'scored': int(table['dice'].notna().sum()) if scored else 0,
                'global_dice': float(2 * intersection / sizes) if sizes else None,
-               'mean': json.loads(statistics.loc['mean'].to_json()), 'failed': dict(failures), 'parameters': parameters}
+               'mean': json.loads(statistics.loc['mean'].to_json()), 'failed': dict(failures), 'parameters': parameters, 'made_on': made_on(), **more}
     with whole_file(folder / f'{name.replace("result", "summary")}.json') as part:
         part.write_text(json.dumps(summary, indent=1))
     return table, summary
@@ -63,9 +69,9 @@ def in_cell(name):
 def print_tables(table, summary):
     """The metrics a reader looks at first, before and after, one row a case."""
     if not summary['scored']:
-        print('no labels: predicted, not scored')
+        log.info('no labels: predicted, not scored')
         return
     columns = [c for key in ('dice', 'assd', 'hd95', 'surface_dice') for c in (f'{key}_before', key)]
     shown = table[[*columns, 'volume_ml', 'time']]
-    print(pandas.concat([shown, shown.agg(['mean'])]).to_string(float_format=lambda v: f'{v:.3f}'))
-    print(f'global Dice: {summary["global_dice"]:.4f}' if summary['global_dice'] is not None else 'global Dice: no liver')
+    log.info(pandas.concat([shown, shown.agg(['mean'])]).to_string(float_format=lambda v: f'{v:.3f}'))
+    log.info(f'global Dice: {summary["global_dice"]:.4f}' if summary['global_dice'] is not None else 'global Dice: no liver')

@@ -15,7 +15,8 @@ from utilities.monitor import COLUMNS
 
 # a training that goes on with another value of these is another training
 DECISIVE = ('size', 'down_scale', 'upper', 'lower', 'drop_rate', 'learning_rate', 'learning_rate_decay', 'learning_rate_factor', 'alpha',
-            'alpha_decay', 'alpha_epochs', 'batch_size', 'samples_per_case', 'loss', 'precision', 'pretrained_path', 'seed')
+            'alpha_decay', 'alpha_epochs', 'batch_size', 'samples_per_case', 'loss', 'precision', 'pretrained_path', 'seed',
+            'validation_cases', 'validate_every')
 
 OURS = re.compile(r'net[\w.-]+\.pth')
 QUEUE = 3  # files, at most, that wait to be written: each holds a copy of the weights
@@ -69,7 +70,9 @@ class TrainingState:
             'optimizer': {i: {'step': torch.zeros(()), 'exp_avg': each, 'exp_avg_sq': each} for i, each in enumerate(weights)},
             'random': {**random_state(), 'cuda': state['random']['cuda']},
             'curve': torch.empty(numbers['step'], len(COLUMNS), dtype=torch.float64, device='meta')}
-        wrong = [name for name, like in wanted.items() if not fits(state[name], like)]
+        # NaN is what was not measured
+        held = {**state, 'curve': state['curve'].nan_to_num(posinf=math.inf, neginf=-math.inf)}
+        wrong = [name for name, like in wanted.items() if not fits(held[name], like)]
         in_progress = state['curve'][:, COLUMNS.index('epoch')] == numbers['epoch'] + 1
         if wrong or min(numbers.values()) < 0 or int(in_progress.sum()) != numbers['batch'] or not all(map(OURS.fullmatch, state['saved'])):
             raise ValueError(f'wanted the state of this network, got another {", ".join(wrong) or "kind of numbers or names"}')
@@ -109,7 +112,7 @@ class TrainingState:
             self.writing.append(self.thread.submit((self.folder / self.saved.pop(0)).unlink, missing_ok=True))
 
     def save_best(self, loss):
-        """best.pth, the weights of the epoch with the lowest mean loss of the output head."""
+        """best.pth, the weights of the epoch with the lowest `loss`: the mean of the output head's, or 1 - validation Dice."""
         if loss < self.best:
             self.best = loss
             self.write('best.pth', self.network.state_dict())

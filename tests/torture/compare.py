@@ -10,10 +10,11 @@ import torch
 
 
 def content(folder):
-    """{name: digest} of all files under a folder. Left out: .lock, which names the process that holds it, and half-written files."""
+    """{name: digest} of all files under a folder. Left out: .lock, which names the process that holds it, logs, and
+    half-written files."""
     folder = Path(folder)
     return {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob('*'))
-            if path.is_file() and path.name != '.lock' and not path.name.startswith('.part-')}
+            if path.is_file() and path.name != '.lock' and path.suffix != '.log' and not path.name.startswith('.part-')}
 
 
 def digest(path):

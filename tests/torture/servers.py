@@ -1,4 +1,5 @@
 """Visdom servers that die, come back, or never answer: training goes on, gives the same weights, and takes no longer."""
+import os
 import random
 import shutil
 import socket
@@ -8,24 +9,22 @@ import time
 
 from tests.torture.kills import Truth, finish, stages, wait_for_moment
 from tests.torture.trial import HANG, ROOT, Row
+from utilities.visdom_front_end import complete, static_folder
 
 LONGER = 8  # seconds that a server may cost a whole training
 
 
 class Server:
-    """A visdom server, or a stand-in for one (stand_in.py), as a process that can be killed."""
+    """visdom's server, its home in `home`, or one that misbehaves in a way of stand_in.py, as a process that can be killed."""
 
-    def __init__(self, port, way):
-        visdom, stand_in = ['-m', 'visdom.server', '-bind_local', '-port', str(port)], [ROOT / 'tests/torture/stand_in.py', str(port), way]
-        self.process = subprocess.Popen([sys.executable, *(visdom if way == 'visdom' else stand_in)], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True)
-        self.up = False
-        for _ in range(200):
-            if self.process.poll() is not None:
-                break
+    def __init__(self, port, way, home):
+        visdom, stand_in = [ROOT / 'utilities/visdom_server.py', f'--visdom_port={port}'], [ROOT / 'tests/torture/stand_in.py', port, way]
+        self.process = subprocess.Popen([sys.executable, *map(str, visdom if way == 'visdom' else stand_in)], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, 'HOME': str(home)})
+        end = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < end:
             with socket.socket() as client:
                 if not client.connect_ex(('127.0.0.1', port)):
-                    self.up = True
                     break
             time.sleep(0.05)
 
@@ -46,11 +45,7 @@ def part(base, folder, clock, seed, short):
     stage, chance, longest = stages(base)['train'], random.Random(f'{seed} servers'), 0
     stage.overrides |= dict(visdom_server='http://127.0.0.1', visdom_port=port, Epoch=1 if short else 2)
     truth = Truth(stage, folder / 'truth')
-    good = 'good'
-    if not short:
-        visdom = Server(port, 'visdom')
-        visdom.kill()
-        good = 'visdom' if visdom.up else good
+    good = 'visdom' if complete(static_folder()) else 'good'
     ways = [('killed', good), ('stays', good), ('killed', good), ('comes back', good), ('silent', 'silent'),
             ('refuses', 'refusing'), ('nonsense', 'nonsense')][:1 if short else None]
     row = Row('servers that vanish or never answer, train_ds.py', wanted=len(ways))
@@ -59,14 +54,14 @@ def part(base, folder, clock, seed, short):
             break
         place = folder / way
         place.mkdir(parents=True)
-        server = Server(port, kind)
+        server = Server(port, kind, folder)
         script = stage.start(place)
         if way in ('killed', 'comes back'):
             wait_for_moment(script, place / stage.output, truth.seconds, chance)
             server.kill()
             if way == 'comes back':
                 time.sleep(0.3)
-                server = Server(port, kind)
+                server = Server(port, kind, folder)
         ended = script.wait(HANG + 10 * truth.seconds)
         server.kill()
         longer = ended.seconds - truth.seconds
@@ -76,6 +71,6 @@ def part(base, folder, clock, seed, short):
         row.tried += 1
         row.faults += [f'{way}: {fault}' for fault in faults[:1]]
         shutil.rmtree(place)
-    who = 'visdom itself' if good == 'visdom' else 'a stand-in for visdom' + ', which could not start' * (not short)
+    who = 'visdom itself' if good == 'visdom' else 'a stand-in for visdom, whose front end is not there'
     row.remark = f'{who}; at most {longest:.1f} s longer'
     return [row]

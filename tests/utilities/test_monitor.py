@@ -5,10 +5,13 @@ import threading
 import time
 from http.server import ThreadingHTTPServer
 
+import numpy as np
+import pandas
 import pytest
 import torch
 
 from tests.torture.stand_in import Handler
+from utilities import board as boards
 from utilities import monitor as monitoring
 from utilities.errors import InputError
 from utilities.monitor import Monitor
@@ -34,14 +37,18 @@ def end(http):
     http.server_close()
 
 
-def points(http):
-    """step -> windows that show it, of all that was sent."""
+def points(http, window='loss'):
+    """Lines of a window as sent: name -> {step: value}."""
     shown = {}
     for _, body in http.events:
-        for line in body.get('data', []):
-            for step in line['x']:
-                shown.setdefault(step, []).append(body['win'])
+        if body.get('win') == window:
+            for line in body.get('data', []):
+                shown.setdefault(line['name'], {}).update(zip(line['x'], line['y']))
     return shown
+
+
+def steps_of(http):
+    return set(points(http).get('loss4', {}))
 
 
 def wait_for(condition):
@@ -59,30 +66,59 @@ def steps(folder):
     return [line.split(',')[1] for line in (folder / 'loss.csv').read_text().split()]
 
 
-FIVE = {'loss1', 'loss2', 'loss3', 'loss4', 'total'}
-
-
-def test_every_step_in_five_windows(tmp_path):
+def test_every_step_is_shown(tmp_path):
     server = serve()
-    monitor = Monitor(tmp_path, 'http://127.0.0.1', server.server_port)
+    monitor = Monitor(tmp_path / 'run 1/module', 'http://127.0.0.1', server.server_port, {'size': 16, 'module_dir': '<b>'}, 3)
     for step in (1, 2, 3):
-        add(monitor, step)
+        monitor.add(torch.tensor([0.1, 0.2, 0.3, 0.4, 0.73]) * step, ['volume-7', 'volume-8'], epoch=1, step=step, alpha=0.3 / step,
+                    learning_rate=1e-4)
         if step > 1:
             assert monitor.record()['step'] == step
+    monitor.validated(0.75)
     monitor.close()
-    assert {step: set(windows) for step, windows in points(server).items()} == {1: FIVE, 2: FIVE, 3: FIVE}
-    assert steps(tmp_path) == ['step', '1', '2', '3'] and (tmp_path / 'loss_curve.png').stat().st_size > 1000
+    assert {body['eid'] for _, body in server.events if 'eid' in body} == {'run_1-module'}
+    lines = points(server)
+    for number, name in enumerate(('loss1', 'loss2', 'loss3', 'loss4')):
+        assert lines[name] == pytest.approx({step: 0.1 * (number + 1) * step for step in (1, 2, 3)})
+    assert lines['weighted sum'] == pytest.approx({step: 0.73 * step for step in (1, 2, 3)})
+    assert list(points(server, 'alpha').values()) == [pytest.approx({1: 0.3, 2: 0.15, 3: 0.1})]
+    assert list(points(server, 'learning_rate').values()) == [pytest.approx({1: 1e-4, 2: 1e-4, 3: 1e-4})]
+    assert list(points(server, 'validation_dice').values()) == [{3: 0.75}]
+    table = pandas.read_csv(tmp_path / 'run 1/module/loss.csv')
+    seconds, = points(server, 'seconds_per_step').values()
+    assert list(seconds.values()) == pytest.approx(np.diff(table['seconds'], prepend=0), abs=1e-5)
+    rates, = points(server, 'samples_per_second').values()
+    assert rates == pytest.approx({step: 2 / value for step, value in seconds.items()})
+    assert not points(server, 'gpu_mb') and table['gpu_mb'].isna().all()  # no GPU
+    text, = [body['data'][0]['content'] for _, body in server.events if body.get('win') == 'parameters']
+    assert '16' in text and '&lt;b&gt;' in text and '<b>' not in text
+    assert steps(tmp_path / 'run 1/module') == ['step', '1', '2', '3']
+    assert (tmp_path / 'run 1/module/loss_curve.png').stat().st_size > 1000
+    end(server)
+
+
+def test_of_a_long_run_each_nth_step_is_shown(tmp_path):
+    server = serve()
+    monitor = Monitor(tmp_path, 'http://127.0.0.1', server.server_port, steps=3 * monitoring.MOST_POINTS)
+    for step in range(1, 10):
+        add(monitor, step)
+    monitor.record()
+    monitor.validated(0.5)
+    monitor.close()
+    assert steps_of(server) == {3, 6, 9} and list(points(server, 'validation_dice').values()) == [{9: 0.5}]
+    assert len(steps(tmp_path)) == 10
     end(server)
 
 
 def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(monitoring, 'RETRY', 0.05)
+    monkeypatch.setattr(boards, 'RETRY', 0.05)
+    monkeypatch.setattr(boards, 'PAUSE', 0.05)
     server = serve()
     port = server.server_port
     monitor = Monitor(tmp_path, '127.0.0.1', port)
     add(monitor, 1)
     monitor.record()
-    wait_for(lambda: 1 in points(server))
+    wait_for(lambda: 1 in steps_of(server))
     end(server)
     for step in (2, 3):
         add(monitor, step)
@@ -91,7 +127,7 @@ def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsy
     server = serve(port)
     add(monitor, 4)
     monitor.record()
-    wait_for(lambda: set(points(server)) == {1, 2, 3, 4})
+    wait_for(lambda: steps_of(server) == {1, 2, 3, 4})
     monitor.close()
     assert capsys.readouterr().err.count('no visdom server answers') == 1
     assert steps(tmp_path) == ['step', '1', '2', '3', '4']
@@ -116,7 +152,7 @@ def test_no_server_is_one_warning(tmp_path, capsys):
         add(monitor, step)
         monitor.record()
     monitor.close()
-    assert capsys.readouterr().err.count('warning: no visdom server') == 1
+    assert capsys.readouterr().err.count('warning: no visdom server answers at http://localhost:1 ') == 1
 
 
 def test_goes_on_behind_a_given_curve(tmp_path):

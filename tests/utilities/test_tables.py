@@ -20,7 +20,8 @@ def test_score_with_a_label():
     row = score('volume-1.nii', label, before, after, (0.7, 0.8, 2.0), 1.5)
     final, first = (calculate_metrics(label, mask, (0.7, 0.8, 2.0), 1.5) for mask in (after, before))
     wanted = {'case': 'volume-1.nii', **final, **{f'{key}_before': value for key, value in first.items()}}
-    wanted.update(intersection=(label & after).sum(), sizes=int(label.sum()) + int(after.sum()))
+    wanted.update(intersection=(label & after).sum(), sizes=int(label.sum()) + int(after.sum()),
+                  label_volume_ml=label.sum() * (0.7 * 0.8 * 2.0) / 1000)
     assert row == wanted and list(row) == list(wanted)
 
 

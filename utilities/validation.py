@@ -1,0 +1,30 @@
+"""The network as it is, in the middle of its training, on whole cases that it is not trained on."""
+import numpy as np
+
+from utilities.calculate_metrics import count_voxels, overlap_metrics
+from utilities.inference import liver_mask
+
+
+class Validation:
+    """samples: a Dataset of held-out cases. Uses no random numbers, so that a training is the same with and without it."""
+
+    def __init__(self, network, samples, size, threshold, device, precision, air):
+        self.network, self.samples, self.size, self.threshold = network, samples, size, threshold
+        self.device, self.precision, self.air = device, precision, air
+
+    def predict(self, ct, shape):
+        """The mask, uint8 of `shape` (z, Y, X), of a normalised CT (z, y, x) float32: windows side by side, no post-processing."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            return liver_mask(self.network, ct, shape, self.size, self.size, self.threshold, self.device, self.air, 1, self.precision)
+        finally:
+            self.network.train(training)
+
+    def dice(self):
+        """Mean Dice over the cases; both masks empty: 1."""
+        found = []
+        for index in range(len(self.samples.cases)):
+            ct, label = self.samples.whole(index)
+            found.append(overlap_metrics(*count_voxels(label, self.predict(ct, label.shape)))['dice'])
+        return float(np.mean(found))

@@ -1,0 +1,139 @@
+"""Write one page that shows what val.py and the CRF made of each case: tables, pictures, curves, surfaces. It opens without a network.
+
+In:   pred_path: result.csv, summary.json, masks; crf_path: the same of the CRF (optional, and only what belongs to these predictions);
+      test_ct_path, test_seg_path (optional); loss.csv beside the weights (optional)
+Out:  pred_path/report.html
+
+    python utilities/write_report.py
+"""
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utilities import cases
+from utilities.command_line import run
+from utilities.errors import InputError, one_line
+from utilities.figures import bland_altman, boxes, case_picture, loss_curve, png
+from utilities.lock import claim
+from utilities.log import log, log_to
+from utilities.manifest import settings_of_cases
+from utilities.report import jpeg, page, read_result, worst_first
+from utilities.surface_mesh import packed, surface
+from utilities.tables import in_cell
+from utilities.volume import Case, find_cases, list_volumes, patient_view, read_ct, read_label, renamed, require_same_grid, whole_file
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A case of the table: its name there, CT and label, masks by the names of figures.COLOURS, and whether it gets surfaces."""
+    name: str
+    case: Case
+    masks: dict
+    turns: bool
+
+
+def main(para):
+    folder = Path(para.pred_path)
+    read_result(folder, 'result', 'pred_path', 'python val.py')  # before the claim, which would make the folder
+    claim(folder, 'pred_path')
+    claim(para.crf_path, 'crf_path', shared=True)
+    log_to(folder / 'report.log')
+    table, summary = read_result(folder, 'result', 'pred_path', 'python val.py')
+    results = {'val.py': (table, summary), **crf_result(para.crf_path, table)}
+    order = worst_first(table)
+
+    def check(shown):
+        return [] if 'prediction' in shown.masks else ['its mask is gone; shown without']
+
+    def draw(shown):
+        return shown.name, picture_and_surfaces(shown, para.lower, para.upper, para.grid_tolerance)
+
+    drawn, failures = cases.run(draw, find_shown(para, results, order), 'report', check=check)
+    drawn, notes, rows = dict(drawn), dict(failures), []
+    for name in order:
+        picture, surfaces = drawn.get(name, (None, {}))
+        note = notes.get(name, '' if picture else 'No picture: the CT is gone.')
+        rows.append({'name': name, 'picture': picture, 'note': note, 'surfaces': surfaces})
+    text = page(f'Liver segmentation: {folder}', results, rows, curves(para.module_path, results))
+    with whole_file(folder / 'report.html') as part:
+        part.write_bytes(text)
+    log.info(one_line(f'written: {folder / "report.html"}, {len(text) / 1e6:.1f} MB; open it in a browser'))
+    for name, why in failures:
+        log.info(one_line(f'failed: {name}: {why}'))
+    return 1 if failures else 0
+
+
+def crf_result(folder, predicted):
+    """{'2D CRF' or '3D CRF': (table, summary)}, of the cases whose masks of val.py (table `predicted`) the CRF refined; {} without any."""
+    if not (Path(folder) / 'result-post-processing.csv').exists():
+        return {}
+    table, summary = read_result(folder, 'result-post-processing', 'crf_path', 'python Densecrf/3D-CRF.py')
+    table = table[table.index.isin(predicted.index)]
+    before, dice = (part.reindex(table.index, columns=[name])[name] for part, name in ((table, 'dice_before'), (predicted, 'dice')))
+    other = (before - dice).abs() > 1e-9
+    for name in table.index[other]:
+        log.warning(one_line(f'warning: {name}: the CRF refined another prediction than that of now, and is left out; run it again'))
+    if other.any():
+        table, summary = table[~other], {**summary, 'global_dice': None}
+    dimensions = [settings.get('dimensions') for settings in settings_of_cases(folder) if isinstance(settings, dict)]
+    return {f'{dimensions[0]}D CRF' if dimensions in ([2], [3]) else 'CRF': (table, summary)} if len(table) else {}
+
+
+def find_shown(para, results, order):
+    """The cases of the table, in this order, whose CT is still there; a line for each of the others."""
+    found = {in_cell(case.ct.name): case
+             for case in find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)}
+    predicted = list_volumes(para.pred_path)
+    refined = list_volumes(para.crf_path) if len(results) > 1 else {}
+    of_crf = [table.index for table, _ in list(results.values())[1:]]
+    shown = []
+    for rank, name in enumerate(order):
+        if name not in found:
+            log.warning(one_line(f'warning: {name}: not in {para.test_ct_path} any more: in the table, without picture; see test_ct_path'))
+            continue
+        case = found[name]
+        masks = {'label': case.label, 'prediction': predicted.get(renamed(case.name, 'pred')),
+                 'CRF': refined.get(renamed(case.name, 'crf')) if any(name in index for index in of_crf) else None}
+        shown.append(Shown(name, case, {name: path for name, path in masks.items() if path}, rank < para.report_surfaces))
+    return shown
+
+
+def picture_and_surfaces(shown, lower, upper, grid_tolerance):
+    """JPEG bytes, and {mask name: packed surface, None of an empty mask}; {} if it gets none, or all are empty.
+
+    lower, upper: HU; grid_tolerance: mm. Raises InputError if a file cannot be read, or if a mask lies on another grid than the CT.
+    """
+    case = shown.case
+    ct, geometry = read_ct(case.ct, lower, upper, case.spacing)
+    masks = {}
+    for name, path in shown.masks.items():
+        masks[name], mask_geometry = read_label(path, case.spacing)
+        require_same_grid(path, masks[name].shape, mask_geometry, case.ct, ct.shape, geometry, grid_tolerance)
+    views = {name: patient_view(mask, geometry) for name, mask in masks.items()}
+    picture = jpeg(case_picture(case.name, patient_view(ct, geometry), views, geometry.spacing, (lower, upper)))
+    if not shown.turns or not any(mask.any() for mask in masks.values()):
+        return picture, {}
+    return picture, {name: packed(*surface(mask, geometry)) if mask.any() else None for name, mask in masks.items()}
+
+
+def curves(module_path, results):
+    """(title, PNG bytes) of what can be drawn."""
+    weights = Path(str(results['val.py'][1].get('weights', module_path)))
+    csv = (weights if weights.is_dir() else weights.parent) / 'loss.csv'
+    tables = {stage: table for stage, (table, _) in results.items()}
+    drawn = []
+    for title, figure, source in (('Losses of the training', loss_curve, csv if csv.is_file() else None),
+                                  ('Dice and ASSD, before and after', boxes, tables),
+                                  ('Volume beside the label (Bland-Altman)', bland_altman, tables)):
+        if source is not None:
+            try:
+                drawn.append((title, png(figure(source))))
+            except InputError as why:
+                log.info(one_line(f'not drawn: {title}: {why}'))
+    return drawn
+
+
+if __name__ == '__main__':
+    run(main, __doc__)
