@@ -132,7 +132,7 @@ class Prediction:
 
 def find_predictions(ct_path, seg_path, pred_path, spacing_override):
     """The cases of ct_path that have a mask in pred_path."""
-    masks = find_volumes(pred_path, 'pred_path (val.py fills it)')
+    masks = find_volumes(pred_path, 'pred_path, or run first: python val.py')
     found = [Prediction(case, masks[renamed(case.name, 'pred')])
              for case in find_cases(ct_path, 'test_ct_path', seg_path, spacing_override) if renamed(case.name, 'pred') in masks]
     if not found:

@@ -22,7 +22,7 @@ class Dataset(torch.utils.data.Dataset):
 
     def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
-        self.cases = find_cases(ct_dir, 'training_set_path (data_prepare/get_training_set.py fills it)', seg_dir)
+        self.cases = find_cases(ct_dir, 'training_set_path, or run first: python data_prepare/get_training_set.py', seg_dir)
         self.volumes, self.geometries = [], {}
         for case in self.cases:
             if case.label is None:

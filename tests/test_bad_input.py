@@ -69,7 +69,7 @@ def test_a_bad_case_stops_no_other(tmp_path, script, spoil, message):
     assert len(failed) == 1 and message in failed[0] and 'volume-1' in failed[0]
     assert 'Traceback' not in done.stderr
     assert sorted(p.name for p in (tmp_path / 'train').rglob('*') if p.is_file()) == [
-        '.lock', 'segmentation-2.nii', 'volume-2.json', 'volume-2.nii']
+        '.lock', 'get_training_set.log', 'segmentation-2.nii', 'volume-2.json', 'volume-2.nii']
 
 
 @pytest.mark.parametrize('name', ['data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/3D-CRF.py', 'Densecrf/2D-CRF.py'])

@@ -86,7 +86,8 @@ def find_volumes(folder, parameter):
     differ only by their ending.
     """
     if not Path(folder).is_dir():
-        raise InputError(f'{folder}: no such folder; set {parameter}')
+        phantoms = ', or make phantoms to try with: python data_prepare/make_phantom.py' * (parameter in ('train_ct_path', 'test_ct_path'))
+        raise InputError(f'{folder}: no such folder; set {parameter}{phantoms}')
     found = list_volumes(folder)
     if not found:
         raise InputError(f'{folder}: wanted volumes ({", ".join(ENDINGS)}), found none; set {parameter}')
