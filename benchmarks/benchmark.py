@@ -43,7 +43,7 @@ def main():
         done = subprocess.run([sys.executable, FOLDER / 'stages.py', name, *['--full'] * options.full], stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f'error: stage {name} ended with status {done.returncode}')
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        rows += json.loads(done.stdout.splitlines()[-1])
     text = '\n'.join([*map('| {} |'.format, map(' | '.join, table(rows))), '', machine()])
     print(text)
     if not options.only:
@@ -63,8 +63,10 @@ def table(rows):
             yield row['stage'], 'not measured', *[''] * 6
             continue
         name, goal = ', '.join(filter(None, (row['stage'], row.get('size')))), row['goal'] + ('' if row['reached'] else ' **missed**')
-        yield (name, f'{row["plain_s"]:.3g}', f'{row["ours_s"]:.3g}', f'{row["plain_s"] / row["ours_s"]:.1f}', goal,
-               f'{row["plain_mb"]:,.0f}', f'{row["ours_mb"]:,.0f}', row['agreement'])
+        plain_s, ratio, plain_mb = '', '', ''
+        if 'plain_s' in row:
+            plain_s, ratio, plain_mb = f'{row["plain_s"]:.3g}', f'{row["plain_s"] / row["ours_s"]:.1f}', f'{row["plain_mb"]:,.0f}'
+        yield name, plain_s, f'{row["ours_s"]:.3g}', ratio, goal, plain_mb, f'{row["ours_mb"]:,.0f}', row['agreement']
 
 
 def machine():
@@ -74,7 +76,7 @@ def machine():
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 30
     return (f'{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {gpu}; Python {platform.python_version()}, '
             f'torch {torch.__version__}, numpy {numpy.__version__}, numba {numba.__version__}. Seconds: medians of runs in turn; '
-            'MB: peak over what was there before, of val.py the whole process.')
+            'MB: peak over what was there before; of val.py, and where there is no plain way, of the whole process.')
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.benchmark import FOLDER
 from benchmarks.predict import STRIDE
 from utilities.command_line import settings
+from utilities.draw_figures import MOST
 from utilities.parameter_table import put_into_readme
 from utilities.sliding_window import window_starts
 
@@ -45,11 +46,18 @@ def table(results):
     def megabytes(stage):
         return rows.get(stage, {}).get('ours_mb', nan)
 
+    def script(name, cases):
+        row = rows.get(f'{name}, 3 cases of 448 x 512 x 512', {})
+        return row.get('start_s', nan) + cases * row.get('case_s', nan), 1e6 * row.get('ours_mb', nan)
+
     prepare = 'get_training_set.py, a case of 160 x 512 x 512, with reading and writing'
+    step = 'training step on the CPU, 1 x 48 x 256 x 256'
     gpu_step = 'training step on a GPU, 48 x 256 x 256'  # ten steps
     val = 'val.py, 200 x 512 x 512, the ResUNet on the CPU'
     long_val = 'val.py, 1,000 x 512 x 512, a stand-in for the network'
-    crf = {'2D': 'dense_crf 2D, slice by slice, 20 iterations', '3D': 'dense_crf 3D, 20 iterations'}
+    (check, check_memory), (figures, figures_memory), (report, report_memory) = (
+        script('check_dataset.py', CASES), script('draw_figures.py', MOST), script('write_report.py', TEST))
+    crf = {kind: script(f'{kind}-CRF.py', TEST) for kind in ('2D', '3D')}
 
     steps = para.Epoch * ceil((TRAIN - para.validation_cases) * para.samples_per_case / para.batch_size)
     training_set = TRAIN * LIVER / para.slice_thickness * PIXELS * (2 * para.down_scale ** 2 + 1)
@@ -58,15 +66,14 @@ def table(results):
     masks = TEST * MEAN * PIXELS
     stages = [  # stage, command, seconds without a GPU, with one, bytes written, bytes of memory; None: nothing worth a figure
         ('the data, unpacked', '', None, None, 3 * SLICES * PIXELS, None),
-        ('check', 'data_prepare/check_dataset.py', nan, None, None, nan),
+        ('check', 'data_prepare/check_dataset.py', check, None, None, check_memory * LONGEST / MEAN),
         ('training set', 'data_prepare/get_training_set.py', TRAIN * seconds(prepare) * MEAN / 160, None, training_set,
          megabytes(prepare) * 1e6 * LONGEST / 160),
-        ('training', 'train_ds.py', nan, steps * seconds(gpu_step) / 10, networks * WEIGHTS, nan),
+        ('training', 'train_ds.py', steps * seconds(step), steps * seconds(gpu_step) / 10, networks * WEIGHTS, 1e6 * megabytes(step)),
         ('prediction', 'val.py', TEST * windows * seconds(val), nan, masks, 1e6 * max(megabytes(val), megabytes(long_val))),
-        *((f'{kind} CRF, filtering alone', f'Densecrf/{kind}-CRF.py', TEST * seconds(stage), None, masks, nan)
-          for kind, stage in crf.items()),
-        ('figures', 'utilities/draw_figures.py', nan, None, None, nan),
-        ('report', 'utilities/write_report.py', nan, None, None, nan)]
+        *((f'{kind} CRF', f'Densecrf/{kind}-CRF.py', time, None, masks, memory) for kind, (time, memory) in crf.items()),
+        ('figures', 'utilities/draw_figures.py', figures, None, None, figures_memory),
+        ('report', 'utilities/write_report.py', report, None, None, report_memory)]
     lines = [f'| stage | command | time, {cores(results["machine"])}, no GPU | time, one GPU | written | memory |',
              '|---|---|--:|--:|--:|--:|']
     for stage, command, plain, gpu, written, memory in stages:
@@ -83,9 +90,13 @@ nothing written. Assumed:
   int16 for a CT's voxel, uint8 for a mask's.
 - Training set: {LIVER} mm a case hold the liver and the slices on both sides. Its time grows with a case's slices, and so does its
   memory, which is the longest case's, over that of Python.
-- Training: {para.Epoch:,} epochs of {TRAIN} steps. Written: the networks kept, each {WEIGHTS / 1e6:.0f} MB.
-- Prediction: slices of 1 mm, as the headers of those {TEST} say; time by the number of windows; memory as measured at 200 and 1,000 slices.
-- CRF: a box as large as the benchmark's; time without reading, writing and metrics."""
+- Check, CRF, figures, report: whole scripts on 1 and on 3 phantoms of {MEAN} slices, so what they take to start and what each
+  case adds, all files in memory: the wait for a disk comes on top. The figures show {MOST} cases, however many there are. Memory of the
+  check: the longest case's, as if Python's own grew as well, so rather too much.
+- Training: {para.Epoch:,} epochs of {TRAIN} steps. Written: the networks kept, each {WEIGHTS / 1e6:.0f} MB. Memory: without a GPU, and
+  without the processes that read samples.
+- Prediction: slices of 1 mm, as the headers of those {TEST} say; time by the number of windows; memory as measured at 200 and 1,000
+  slices."""
 
 
 def cores(machine):

@@ -1,6 +1,7 @@
-"""One stage of the benchmark, in a process of its own: python benchmarks/stages.py NAME [--full]. Prints a row as JSON.
+"""One stage of the benchmark, in a process of its own: python benchmarks/stages.py NAME [--full]. Prints its rows as JSON.
 
-Each stage makes its data, runs the plain way and ours, and says how far the two results agree.
+Each stage makes its data, runs the plain way and ours, and says how far the two results agree. Whole scripts and a training step of LiTS's
+size have no plain way beside them.
 """
 import json
 import os
@@ -15,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
+import pandas
 import torch
 from scipy import ndimage
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
-from benchmarks.measure import measured, side_by_side
+from benchmarks.measure import measured, memory, side_by_side
 from benchmarks.scene import WINDOW, dice, rough, scan
 from utilities.volume import Case, Geometry, read, write
 
@@ -172,12 +174,7 @@ def val(folder, network, weights, depth):
     del ct, label
     row = {}
     for way in ('plain', 'ours', 'whole'):
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, ROOT / 'benchmarks/predict.py', way, network, folder], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise RuntimeError(f'predict.py {way} {network} ended with status {status}')
-        row.update({f'{way}_s': time.perf_counter() - start, f'{way}_mb': usage.ru_maxrss * 1024 / 1e6})
+        row[f'{way}_s'], row[f'{way}_mb'] = as_process([ROOT / 'benchmarks/predict.py', way, network, folder], folder)
     masks = {way: read(folder / way / 'pred-0.nii')[0] for way in ('plain', 'ours', 'whole')}
     same, apart = np.array_equal(masks['ours'], masks['whole']), np.count_nonzero(masks['ours'] != masks['plain'])
     return {**row, 'goal': '<= 2.5 GB', 'reached': row['ours_mb'] <= 2500 and same,
@@ -337,8 +334,8 @@ def monitored_training(folder, repeats):
         server.kill()
         server.wait()
     more = seconds[ours] / seconds[plainly] - 1
-    return {'plain_s': seconds[plainly], 'ours_s': seconds[ours], 'plain_mb': peak[plainly], 'ours_mb': peak[ours], 'size': f'{several} steps',
-            'goal': 'at most 2% slower', 'reached': more <= 0.02,
+    return {'plain_s': seconds[plainly], 'ours_s': seconds[ours], 'plain_mb': peak[plainly], 'ours_mb': peak[ours],
+            'size': f'{several} steps', 'goal': 'at most 2% slower', 'reached': more <= 0.02,
             'agreement': f'{more:+.1%}; {shown} windows of a visdom server beside it, sample, figure and table each minute'}
 
 
@@ -351,6 +348,84 @@ def training(folder, repeats):
     apart = np.abs(curves[:, 0] - curves[:, 1]).max()
     return {**row, 'goal': '> 1 x', 'reached': row['plain_s'] > row['ours_s'] and apart <= 1e-3,
             'agreement': f'losses of 10 steps at most {apart:.0e} apart'}
+
+
+def training_lits(folder, repeats):
+    """training step on the CPU, 1 x 48 x 256 x 256"""
+    from utilities.device import devices
+    network, _, step = our_trainer(*liver_batch(1, 48, 256, devices('')[0]))
+    network.drop_rate = 0.3
+    steps = repeats - 1
+    step()
+    seconds, _, _ = measured(lambda: [step() for _ in range(steps)])
+    return alone(seconds / steps, memory('VmHWM') / 1e6, f'float32, dropout 0.3; mean of {steps} steps')
+
+
+def scripts(folder, repeats):
+    """whole scripts, cases of 448 x 512 x 512"""
+    row = scored_case(folder, *scan(448, thickness=300 / 448))
+    several, took = 3, {}
+    for cases in (1, several) * 2:  # the first run compiles, so the quicker one counts
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            predicted(Path(place), cases, folder, row)
+            for script, *options in (
+                    ('data_prepare/check_dataset.py', 'train_ct_path=data/test/CT/', 'train_seg_path=data/test/seg/', 'test_ct_path=none/'),
+                    ('Densecrf/2D-CRF.py', 'crf_path=crf2D/'), ('Densecrf/3D-CRF.py',), ('utilities/draw_figures.py',),
+                    ('utilities/write_report.py',)):
+                run = as_process([ROOT / script, '--visdom_server=', *map('--{}'.format, options)], place)
+                took[script, cases] = min(run, took.get((script, cases), run))
+    return [of_cases(Path(script).name, took[script, 1], took[script, several], several) for script, cases in took if cases == 1]
+
+
+def scored_case(folder, ct, label, geometry):
+    """Write volume.nii, segmentation.nii and a prediction, pred.nii, into folder; returns the prediction's row of val.py's table."""
+    from utilities.post_process import keep_liver
+    from utilities.tables import score
+    before = rough(label)
+    mask = keep_liver(before, 5e4)
+    for name, volume in (('volume', ct), ('segmentation', label), ('pred', mask)):
+        write(folder / f'{name}.nii', volume, geometry)
+    return {**score('', label, before, mask, geometry.spacing, 2.0), 'time': 160.0}
+
+
+def predicted(place, cases, folder, row):
+    """At the places of parameter.py, `cases` times the case in folder as val.py leaves it, and a loss.csv of LiTS's length."""
+    from utilities.command_line import settings
+    from utilities.monitor import COLUMNS
+    from utilities.tables import write_tables
+    for name, path in (('volume', 'data/test/CT'), ('segmentation', 'data/test/seg'), ('pred', 'pred'), ('', 'module')):
+        (place / path).mkdir(parents=True)
+        for number in range(cases if name else 0):
+            os.link(folder / f'{name}.nii', place / path / f'{name}-{number}.nii')
+    rows = [{**row, 'case': f'volume-{number}.nii'} for number in range(cases)]
+    write_tables(place / 'pred', 'result', rows, vars(settings([])), [], weights='module/net1000-0.028-0.022.pth')
+    steps = np.arange(111_000)
+    losses = np.random.default_rng(0).uniform(0, 1, len(steps))
+    values = {'epoch': steps // 111 + 1, 'step': steps + 1, 'validation_dice': None, 'gpu_mb': None, 'seconds': 0.5 * steps}
+    pandas.DataFrame({name: values.get(name, losses) for name in COLUMNS}).to_csv(place / 'module/loss.csv', index=False)
+
+
+def as_process(command, folder):
+    """(seconds, MB at the peak, all of the process) of a Python script with its options, run in `folder`."""
+    Path('/proc/self/clear_refs').write_text('5')  # else a child's peak is at least the highest that this process had
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f'{command[0]} ended with status {status}')
+    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6
+
+
+def of_cases(script, one, several, cases):
+    """Row of a script from its (seconds, MB) with one case and with `cases`: what it takes to start, and what each case adds."""
+    case_s = (several[0] - one[0]) / (cases - 1)
+    return {'stage': f'{script}, {cases} cases of 448 x 512 x 512', 'start_s': one[0] - case_s, 'case_s': case_s,
+            **alone(*several, f'{one[0] - case_s:.2g} s to start, {case_s:.2g} s a case')}
+
+
+def alone(seconds, megabytes, remark):
+    """Row of what has no plain way beside it, and no goal."""
+    return {'ours_s': seconds, 'ours_mb': megabytes, 'goal': '', 'reached': True, 'agreement': remark}
 
 
 def matrix_rate(n=8192):
@@ -403,11 +478,13 @@ def gpu_window(folder, repeats):
 
 
 STAGES = {stage.__name__: stage for stage in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, safe_training,
-                                              monitored_training, val_200, val_1000, gpu_training, gpu_window)}
+                                              monitored_training, training_lits, val_200, val_1000, scripts, gpu_training,
+                                              gpu_window)}
 
 
 if __name__ == '__main__':
     function = STAGES[sys.argv[1]]
     with tempfile.TemporaryDirectory() as folder:
-        row = function(Path(folder), 5 if '--full' in sys.argv else 3)
-    print(json.dumps({'stage': function.__doc__, **({**row, 'reached': bool(row['reached'])} if row else {})}))
+        rows = function(Path(folder), 5 if '--full' in sys.argv else 3)
+    rows = rows if isinstance(rows, list) else [rows]
+    print(json.dumps([{'stage': function.__doc__, **({**row, 'reached': bool(row['reached'])} if row else {})} for row in rows]))

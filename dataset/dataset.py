@@ -54,7 +54,8 @@ class Dataset(torch.utils.data.Dataset):
         if not number:
             return None
         if number >= len(self.cases):
-            raise InputError(f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases in training_set_path, got {number}')
+            raise InputError(f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases of training_set_path, got '
+                             f'{number}')
         chosen = set(np.random.default_rng([seed, 11]).permutation(len(self.cases))[:number].tolist())
         pairs = list(zip(self.cases, self.volumes))
         other = copy.copy(self)

@@ -14,7 +14,8 @@ from utilities.volume import Geometry, write
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/analyse_dataset.py', 'data_prepare/check_dataset.py',
-           'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py', 'utilities/draw_figures.py',
+           'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py',
+           'utilities/draw_figures.py',
            'utilities/write_report.py', 'utilities/send_to_visdom.py',
            'utilities/visdom_front_end.py', 'utilities/visdom_server.py']
 

@@ -64,14 +64,23 @@ def test_figures_of_lits_with_a_pencil():
         {'stage': 'get_training_set.py, a case of 160 x 512 x 512, with reading and writing', 'ours_s': 10, 'ours_mb': 1600},
         {'stage': 'val.py, 200 x 512 x 512, the ResUNet on the CPU', 'ours_s': 80, 'ours_mb': 1000},
         {'stage': 'val.py, 1,000 x 512 x 512, a stand-in for the network', 'ours_s': 1, 'ours_mb': 3000},
-        {'stage': 'dense_crf 3D, 20 iterations', 'ours_s': 5, 'ours_mb': 1},
+        {'stage': 'check_dataset.py, 3 cases of 448 x 512 x 512', 'ours_s': 5, 'ours_mb': 448, 'start_s': 2, 'case_s': 1},
+        {'stage': '3D-CRF.py, 3 cases of 448 x 512 x 512', 'ours_s': 22, 'ours_mb': 1400, 'start_s': 10, 'case_s': 4},
+        {'stage': 'draw_figures.py, 3 cases of 448 x 512 x 512', 'ours_s': 10, 'ours_mb': 900, 'start_s': 4, 'case_s': 2},
+        {'stage': 'write_report.py, 3 cases of 448 x 512 x 512', 'ours_s': 8, 'ours_mb': 1250, 'start_s': 5, 'case_s': 1},
+        {'stage': 'training step on the CPU, 1 x 48 x 256 x 256', 'ours_s': 20, 'ours_mb': 6600},
         {'stage': 'training step on a GPU, 48 x 256 x 256', 'ours_s': 3, 'ours_mb': 1}])
     assert found['the data, unpacked'][3] == '46.1 GB'  # 58,638 x 262,144 x (2 + 1) bytes
     # 111 x 10 s x 448 / 160 = 3,108 s; 111 x 240 x (65,536 x 2 + 262,144) bytes; 1.6 GB x 1,026 / 160
     assert found['training set'][1:] == ['52 min', '', '10.5 GB', '10.3 GB']
-    assert found['training'][1:] == ['not measured', '9 h', '0.9 GB', 'not measured']  # 111,000 steps of 0.3 s; 24 x 38 MB
+    # 111,000 steps of 20 s are 25.7 days, of 0.3 s 9.25 h; 24 x 38 MB
+    assert found['training'][1:] == ['26 days', '9 h', '0.9 GB', '6.6 GB']
     assert found['prediction'][1:] == ['117 min', 'not measured', '2.3 GB', '3.0 GB']  # 20 x 80 s x 35 / 8
-    assert found['3D CRF, filtering alone'][1] == '100 s' and found['2D CRF, filtering alone'][1] == 'not measured'
+    assert found['check'][1:] == ['2 min', '', '', '1.0 GB']  # 2 + 131 x 1 s = 133 s; 448 MB x 1,026 / 448
+    assert found['3D CRF'][1:] == ['90 s', '', '2.3 GB', '1.4 GB']  # 10 + 20 x 4 s; 20 x 448 x 262,144 bytes
+    assert found['2D CRF'][1:] == ['not measured', '', '2.3 GB', 'not measured']
+    assert found['figures'][1:] == ['10 s', '', '', '0.9 GB']  # of three cases, however many there are
+    assert found['report'][1:] == ['25 s', '', '', '1.2 GB']  # 5 + 20 x 1 s
 
 
 def test_what_was_not_measured_is_no_figure():

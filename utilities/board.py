@@ -161,7 +161,8 @@ def table(rows, head=()):
         return '<tr>' + ''.join(f'<{tag} style="text-align:left;padding:1px 12px 1px 0">{html.escape(one_line(cell))}</{tag}>'
                                 for cell in cells) + '</tr>'
 
-    return '<div style="padding:6px 10px"><table>' + (line(head, 'th') if head else '') + ''.join(line(row, 'td') for row in rows) + '</table></div>'
+    lines = [*([line(head, 'th')] if head else []), *(line(row, 'td') for row in rows)]
+    return f'<div style="padding:6px 10px"><table>{"".join(lines)}</table></div>'
 
 
 def show_parameters(board, parameters):

@@ -56,8 +56,8 @@ class Monitor:
         for values, (_, names, row) in zip(losses, self.waiting):
             if not all(map(math.isfinite, values)):
                 self.write_table()
-                raise InputError(f'step {row["step"]}: the loss of {", ".join(names)} is {values}; look at these cases, lower learning_rate '
-                                 'or choose another loss; the last good state is kept, to go on by --resume=auto')
+                raise InputError(f'step {row["step"]}: the loss of {", ".join(names)} is {values}; look at these cases, lower '
+                                 'learning_rate or choose another loss; the last good state is kept, to go on by --resume=auto')
             row = {**row, **dict(zip(LOSSES, values))}
             self.curve.append([row[name] for name in COLUMNS])
             self.lines.append(line(self.curve[-1]))

@@ -55,7 +55,8 @@ def write_tables(folder, name, rows, parameters, failures, **more):
         table.to_csv(part)
     summary = {'cases': len(table), 'scored': int(table['dice'].notna().sum()) if scored else 0,
                'global_dice': float(2 * intersection / sizes) if sizes else None,
-               'mean': json.loads(statistics.loc['mean'].to_json()), 'failed': dict(failures), 'parameters': parameters, 'made_on': made_on(), **more}
+               'mean': json.loads(statistics.loc['mean'].to_json()), 'failed': dict(failures), 'parameters': parameters,
+               'made_on': made_on(), **more}
     with whole_file(folder / f'{name.replace("result", "summary")}.json') as part:
         part.write_text(json.dumps(summary, indent=1))
     return table, summary

@@ -6,9 +6,9 @@ from scipy import ndimage
 
 from benchmarks import plain
 from benchmarks.benchmark import table
-from benchmarks.measure import measured, side_by_side
+from benchmarks.measure import measured, memory, side_by_side
 from benchmarks.scene import dice, rough, scan
-from benchmarks.stages import STAGES, trainers
+from benchmarks.stages import STAGES, alone, as_process, of_cases, predicted, scored_case, trainers
 from net.ResUNet import ResUNet
 from tests.Densecrf.test_crf import brute_force
 from tests.Densecrf.test_crf import scene as crf_scene
@@ -57,6 +57,43 @@ def test_table_tells_what_was_missed_and_what_was_not_measured():
     rows = list(table([row, {'stage': 'on a GPU'}]))
     assert rows[2] == ('zoom', '4', '0.5', '8.0', '>= 20 x **missed**', '2,000', '10', 'identical')
     assert rows[3] == ('on a GPU', 'not measured', *[''] * 6) and len({len(r) for r in rows}) == 1
+
+
+def test_table_leaves_empty_what_has_no_plain_way_and_no_goal():
+    rows = list(table([{'stage': 'val.py', **alone(21.06, 6600.0, 'float32')}]))
+    assert rows[2] == ('val.py', '', '21.1', '', '', '', '6,600', 'float32') and len(rows[2]) == len(rows[0])
+
+
+def test_start_and_seconds_a_case_come_apart():
+    """4 s to start and 1.5 s a case: 5.5 s for one, 10 s for four."""
+    row = of_cases('val.py', (5.5, 300.0), (10.0, 400.0), 4)
+    assert (row['start_s'], row['case_s'], row['ours_s'], row['ours_mb']) == (4, 1.5, 10, 400)
+    assert row['stage'].startswith('val.py, 4 cases of ') and row['agreement'] == '4 s to start, 1.5 s a case'
+
+
+def test_a_process_is_measured_alone(tmp_path):
+    """300 MB and half a second of its own; not the 1.6 GB that the one who starts it held before."""
+    script = tmp_path / 'script.py'
+    script.write_text('import sys, time\nkept = b"1" * 300_000_000\ntime.sleep(0.5)\nsys.exit(int(sys.argv[1]))\n')
+    np.ones(200_000_000)
+    seconds, megabytes = as_process([script, '0'], tmp_path)
+    assert 0.5 < seconds < 5 and 300 < megabytes < max(350, memory('VmRSS') / 1e6 + 100)
+    with pytest.raises(RuntimeError, match=r'script\.py ended with status'):
+        as_process([script, '3'], tmp_path)
+
+
+def test_the_scripts_find_what_the_benchmark_lays_out(tmp_path, script):
+    """Two cases, refined and reported without a complaint."""
+    (tmp_path / 'of').mkdir()
+    row = scored_case(tmp_path / 'of', *scan(96, 160, 2.4))
+    assert 0.5 < row['dice'] < 1
+    predicted(tmp_path, 2, tmp_path / 'of', row)
+    refined = script('Densecrf/3D-CRF.py', visdom_server='')
+    assert refined.returncode == 0 and '2 cases written' in refined.stdout
+    reported = script('utilities/write_report.py', visdom_server='')
+    assert reported.returncode == 0 and 'not drawn' not in reported.stdout + reported.stderr
+    page = (tmp_path / 'pred/report.html').read_text()
+    assert all(text in page for text in ('volume-0', 'volume-1', 'Losses of the training', '3D CRF'))
 
 
 def test_stages_say_what_they_are():
