@@ -2,7 +2,7 @@
 
 Out:  benchmarks/results.md, benchmarks/results.json, the table in README.md
 
-    python benchmarks/benchmark.py                      about ten minutes on two cores
+    python benchmarks/benchmark.py                      about a quarter of an hour on two cores
     python benchmarks/benchmark.py --full               each way more often
     python benchmarks/benchmark.py --only=zoom,crf_3d   prints these alone, writes nothing
 """

@@ -418,7 +418,7 @@ def as_process(command, folder):
 
 def of_cases(script, one, several, cases):
     """Row of a script from its (seconds, MB) with one case and with `cases`: what it takes to start, and what each case adds."""
-    case_s = (several[0] - one[0]) / (cases - 1)
+    case_s = max(0, several[0] - one[0]) / (cases - 1)
     return {'stage': f'{script}, {cases} cases of 448 x 512 x 512', 'start_s': one[0] - case_s, 'case_s': case_s,
             **alone(*several, f'{one[0] - case_s:.2g} s to start, {case_s:.2g} s a case')}
 

@@ -347,8 +347,10 @@ def bland_altman(tables):
             for limit in (mean - far, mean + far):
                 axes.axhline(limit, color='#D55E00', lw=1.3, ls=(0, (5, 3)))
         named = means if len(table) <= NAMED else means[(differences - mean).abs() > far]
-        for number, case in enumerate(named.sort_values().index):  # above and below in turn, to keep clear of each other
-            axes.annotate(one_line(case), (means[case], differences[case]), (0, -15 if number % 2 else 8), textcoords='offset points',
+        for case in named.index:
+            nearest = (named.drop(case) - means[case]).abs().sort_values().index[:1]
+            below = any(differences[case] < differences[other] for other in nearest)  # away from the name beside it
+            axes.annotate(one_line(case), (means[case], differences[case]), (0, -15 if below else 8), textcoords='offset points',
                           fontsize=8, color='0.3', ha='center', parse_math=False)
         axes.axhline(0, color='0.8', lw=1, zorder=0)
         axes.set(xlabel='mean of both volumes, mL')

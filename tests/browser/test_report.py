@@ -177,4 +177,5 @@ def test_picture_for_the_readme():
         chosen = Select(driver.find_element(By.ID, 'chosen'))
         chosen.select_by_index(1)
         drawn(driver)
+        driver.execute_script('scrollTo(0, 0)')
         driver.save_screenshot(f'{os.environ["SCREENSHOTS"]}/report.png')
