@@ -21,9 +21,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope='module')
 def training_set(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('resume')
+    return random_training_set(tmp_path_factory.mktemp('resume'), 2)
+
+
+def random_training_set(folder, cases):
+    """Write train/ct and train/seg into the folder, noise that is quick to train on; returns the folder."""
     rng = np.random.default_rng(0)
-    for number in range(2):
+    for number in range(cases):
         write(folder / f'train/ct/volume-{number}.nii', rng.integers(-200, 201, (20, 16, 16)).astype(np.int16), Geometry((1, 1, 1)))
         write(folder / f'train/seg/segmentation-{number}.nii', rng.integers(0, 2, (20, 32, 32)).astype(np.uint8), Geometry((0.5, 0.5, 1)))
     return folder

@@ -16,7 +16,7 @@ from visdom import Visdom
 from tests.browser.chromium import browser, errors, needs_chromium
 from tests.conftest import ROOT
 from tests.torture.servers import Server, free_port
-from tests.utilities.test_visdom_server import OFFLINE, needs_front_end
+from tests.utilities.test_visdom_server import needs_front_end, pass_with_the_network_cut
 
 SCREENSHOTS = os.environ.get('SCREENSHOTS')  # a folder, for the README's picture: of a longer training, on larger phantoms
 SETTINGS = dict(phantom_train=3, phantom_test=0, phantom_depth=24, phantom_width=32, size=8, stride=4, slice_thickness=12, expand_slice=2,
@@ -161,9 +161,4 @@ def test_a_training_is_shown_as_its_table_has_it_and_goes_on_after_a_resume(trai
 
 
 def test_shown_with_the_network_cut(tmp_path):
-    if subprocess.run([*OFFLINE, 'ip', 'link', 'set', 'lo', 'up'], capture_output=True).returncode:
-        pytest.skip('wants the right to a network of its own')
-    inside = subprocess.run([*OFFLINE, 'sh', '-c', f'ip link set lo up && exec {sys.executable} -m pytest -q -p no:cacheprovider '
-                             f'--basetemp={tmp_path}/inside {__file__} -k client_sends'], cwd=ROOT, text=True, capture_output=True,
-                            timeout=120)
-    assert inside.returncode == 0 and '1 passed' in inside.stdout, inside.stdout
+    pass_with_the_network_cut(__file__, 'client_sends', 1, tmp_path)

@@ -6,20 +6,14 @@ import torch
 
 from dataset.dataset import Dataset
 from net.ResUNet import ResUNet
-from tests.test_resume import SETTINGS, finish
+from tests.test_resume import SETTINGS, finish, random_training_set
 from utilities.errors import InputError
 from utilities.validation import Validation
-from utilities.volume import Geometry, write
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('validation')
-    rng = np.random.default_rng(0)
-    for number in range(5):
-        write(folder / f'train/ct/volume-{number}.nii', rng.integers(-200, 201, (20, 16, 16)).astype(np.int16), Geometry((1, 1, 1)))
-        write(folder / f'train/seg/segmentation-{number}.nii', rng.integers(0, 2, (20, 32, 32)).astype(np.uint8), Geometry((0.5, 0.5, 1)))
-    return folder
+    return random_training_set(tmp_path_factory.mktemp('validation'), 5)
 
 
 def dataset(folder):

@@ -142,7 +142,7 @@ def test_a_damaged_archive_is_refused(registry, way):
 
 def test_nothing_but_listed_files_is_unpacked(registry):
     registry.by('npm')
-    registry.add('two-b@2.0', {'../../escaped': b'x', '/tmp/../escaped': b'x', 'package/two.woff': '/etc/passwd', 'package/more.js': b'x'})
+    registry.add('two-b@2.0', {'../../escaped': b'x', '/../escaped': b'x', 'package/two.woff': '/etc/passwd', 'package/more.js': b'x'})
     front_end.install(registry.static)
     assert {path.name for path in registry.static.rglob('*') if path.is_file()} == {'one.js', 'one.css', 'version.built'}
     assert not list(registry.folder.rglob('*escaped')) and not front_end.complete(registry.static)
@@ -256,14 +256,18 @@ def test_page_then_a_signal_that_ends_it_with_one_line(start, tmp_path, number):
     assert err == f'stopped by {number.name}; the plots are kept in {tmp_path}/.visdom\n'
 
 
-@needs_front_end
-def test_page_with_the_network_cut(tmp_path):
+def pass_with_the_network_cut(file, tests, number, tmp_path):
+    """Run the `number` tests of a file whose names hold `tests` where loopback is the only network."""
     if subprocess.run([*OFFLINE, 'ip', 'link', 'set', 'lo', 'up'], capture_output=True).returncode:
         pytest.skip('wants the right to a network of its own')
     inside = subprocess.run([*OFFLINE, 'sh', '-c', f'ip link set lo up && exec {sys.executable} -m pytest -q -p no:cacheprovider '
-                             f'--basetemp={tmp_path}/inside {__file__} -k page_then'], cwd=ROOT, text=True, capture_output=True,
-                            timeout=120)
-    assert inside.returncode == 0 and '2 passed' in inside.stdout, inside.stdout
+                             f'--basetemp={tmp_path}/inside {file} -k {tests}'], cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert inside.returncode == 0 and f'{number} passed' in inside.stdout, inside.stdout
+
+
+@needs_front_end
+def test_page_with_the_network_cut(tmp_path):
+    pass_with_the_network_cut(__file__, 'page_then', 2, tmp_path)
 
 
 @needs_front_end
