@@ -4,7 +4,7 @@ from loss.sums import cross_entropy, prepared
 
 
 class WCELoss(nn.Module):
-    """Cross-entropy with class weights: sum(w (-ln probability of the true class)) / sum(w), logarithms held at -100.
+    """Cross-entropy with class weights: sum(w (-ln probability of the true class)) / sum(w) of each sample, logarithms held at -100.
 
     forward: prediction (n, 1, z, y, x) in (0, 1), target (n, z, y, x) in {0, 1} -> scalar.
     """
@@ -16,4 +16,4 @@ class WCELoss(nn.Module):
     def forward(self, prediction, target):
         p, t = prepared(prediction, target)
         weight = self.background_weight + (self.liver_weight - self.background_weight) * t
-        return cross_entropy(p, t, weight, reduction='sum') / weight.sum()
+        return (cross_entropy(p, t, weight, reduction='none').sum(1) / weight.sum(1)).mean()

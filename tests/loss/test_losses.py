@@ -46,10 +46,19 @@ def test_formula_by_hand_and_uint8_target(name):
 
 def test_weighted_cross_entropy_is_torchs():
     torch.manual_seed(0)
-    p, t = torch.rand(2, 1, 3, 4, 5) * 0.98 + 0.01, torch.randint(0, 2, (2, 3, 4, 5))
+    p, t = torch.rand(1, 1, 3, 4, 5) * 0.98 + 0.01, torch.randint(0, 2, (1, 3, 4, 5))
     two = torch.cat([1 - p, p], 1).log()
     wanted = torch.nn.functional.nll_loss(two, t, torch.tensor([0.05, 1.0]))
     torch.testing.assert_close(LOSSES['WCE']()(p, t), wanted)
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_a_batch_may_be_split(name):
+    """The loss of a batch is the mean of its samples', so that GPUs and ranks can share it."""
+    torch.manual_seed(0)
+    p, t = torch.rand(3, 1, 3, 4, 5) * 0.98 + 0.01, (torch.rand(3, 3, 4, 5) < torch.tensor([0.1, 0.5, 0.9])[:, None, None, None]).byte()
+    loss = LOSSES[name]()
+    torch.testing.assert_close(loss(p, t), torch.stack([loss(p[i:i + 1], t[i:i + 1]) for i in range(3)]).mean())
 
 
 @pytest.mark.parametrize('name', LOSSES)
