@@ -13,13 +13,13 @@ taken off the blur's.
 The intervals between two grid planes along z are the units of work. Each sums into planes of its own, so threads never add to the same
 number, and how many there are changes no bit of the result.
 """
-import os
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, log, sqrt
 
 import numpy as np
 from numba import njit
 
+from utilities import machine
 from utilities.errors import InputError
 
 REACH = 3.7         # standard deviations at which a kernel ends: 1e-3 of its height
@@ -37,7 +37,7 @@ def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confide
     """The mask (bool) after the mean field; image, finite, and mask, bool: (z, y, x), not empty.
 
     dimensions 3: one field; 2: a field for each slice, several at a time, and no liver in slices without any. Other arguments: see
-    dense_crf. Memory: 12 bytes a voxel and three grids of float32; with 2 dimensions those of as many slices as there are processors.
+    dense_crf. Memory: 12 bytes a voxel and three grids of float32; with 2 dimensions those of as many slices as there are threads.
     Raises InputError if the grid would have too many cells.
     """
     image = np.ascontiguousarray(image, np.int16 if np.can_cast(image.dtype, np.int16) else np.float32)
@@ -46,7 +46,7 @@ def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confide
     def field(part, each):
         return mean_field(image[part], mask[part], s1, s2, s3, max_iter, tolerance, weights, each)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(machine.threads()) as threads:
         if dimensions == 3:
             return field(slice(None), threads.map)
         refined = np.zeros(mask.shape, bool)

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
+from utilities import machine
 from utilities.components import as_bytes
 from utilities.surfaces import Tree, nearest_distances, surface_voxels
 
@@ -39,7 +40,7 @@ def metrics_against(real_mask, predicted_masks, spacing, tolerance=2.0):
         raise ValueError(f'spacing: wanted three numbers above 0 (x, y, z), got {spacing!r}')
 
     real, *predictions = (as_bytes(mask) for mask in (real, *predictions))
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(machine.threads()) as pool:
         real_tree, *trees = pool.map(lambda mask: surface_tree(mask, (z, y, x)), (real, *predictions))
         rows = []
         for predicted, tree in zip(predictions, trees):

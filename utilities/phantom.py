@@ -5,12 +5,13 @@ x (right to left), y (front to back) and z (feet to head), so a phantom of any s
 per seed draws the anatomy; slices are then evaluated one by one and HU slab by slab, so memory stays at a few bytes
 a voxel and the number of threads does not change a byte.
 """
-import os
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 from scipy import ndimage
+
+from utilities import machine
 
 (AIR, TABLE, SKIN, FAT, MUSCLE, CAVITY, LUNG, LUNG_VESSEL, MEDIASTINUM, MYOCARDIUM, BLOOD, BOWEL, BOWEL_FLUID, GAS,
  STOMACH, SPLEEN, PANCREAS, DIAPHRAGM, COLON, CORTEX, MEDULLA, GALLBLADDER, BONE, MARROW, DISC, CANAL, LIVER, LIVER_VESSEL,
@@ -97,7 +98,7 @@ def _check_spacing(spacing):
 
 
 def _threads(function, items):
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, machine.threads())) as pool:
         list(pool.map(function, items))  # list: so that an exception surfaces
 
 

@@ -97,8 +97,8 @@ def test_coarser_cells_where_there_would_be_too_many(free, monkeypatch):
 def test_number_of_threads_changes_nothing(dimensions, monkeypatch):
     image, mask = scene((33, 20, 21), 1, contrast=30)
     results = []
-    for processors in (1, 2, 7):
-        monkeypatch.setattr(grid.os, 'sched_getaffinity', lambda _: range(processors))
+    for threads in (1, 2, 7):
+        monkeypatch.setattr(grid.machine, 'limit', threads)
         results.append([grid.grid_field(image, mask > 0, dimensions, *DEFAULTS, n, 0, 0.9, 3, 10) for n in (1, 3, 20)])
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
