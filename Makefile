@@ -7,7 +7,7 @@ DEMO := --parameters=experiments/demo.py $(DEMO_EXTRA)
 setup: .venv/ready
 
 # pydensecrf apart: it alone needs a compiler
-.venv/ready: requirements.txt requirements-crf.txt requirements-test.txt build-constraints.txt
+.venv/ready: requirements.txt requirements-crf.txt requirements-test.txt requirements-dask.txt build-constraints.txt
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
 	$(VENV)/python -m pip install -q --disable-pip-version-check 'pip>=25.3'
 	$(VENV)/python -m pip install -q --disable-pip-version-check --build-constraint build-constraints.txt -r requirements.txt -r requirements-test.txt
@@ -54,3 +54,4 @@ torture: setup
 readme: setup
 	$(VENV)/python utilities/parameter_table.py
 	$(VENV)/python benchmarks/lits_estimate.py
+	$(VENV)/python benchmarks/scale.py

@@ -46,10 +46,12 @@ alpha = 0.33                             # weight of the three deep supervision 
 alpha_decay = 0.8                        # factor on alpha every alpha_epochs epochs (above 0, at most 1)
 alpha_epochs = 40                        # epochs between two decays of alpha (1 or more)
 batch_size = 1                           # samples in one step, over all GPUs (1 or more)
+samples_at_once = 0                      # of these on one GPU at a time, the others after them (0 or more; 0 = all): less memory
 validation_cases = 0                     # cases of the training set held out for the validation Dice (cases, 0 or more)
 validate_every = 10                      # epochs between two validations (1 or more); the last is always validated
 samples_per_case = 1                     # samples that one epoch draws from each case (1 or more)
-num_workers = 3                          # processes that read samples (0 or more; 0 = in the main process)
+num_workers = 3                          # processes that read samples, or work on cases (0 or more; 0 = in the main process)
+dask_scheduler = ''                      # Dask cluster for check, training set, CRF: tcp://host:8786 or its file (.json); '' = this machine
 pin_memory = True                        # page-locked samples, for quicker copies to the GPU
 precision = 'auto'                       # number format of the network: 'float32', 'bf16', 'fp16'; 'auto' = bf16 on GPUs that have it
 checkpointing = False                    # compute each stage again in the backward pass: less memory, a third more time

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from net.ResUNet import ResUNet
-from utilities import cases, checkpoint
+from utilities import cases, checkpoint, ranks
 from utilities.check import check_header
 from utilities.case_board import CaseBoard
 from utilities.command_line import run
@@ -41,7 +41,8 @@ def main(para):
     settings = {'precision': str(precision), **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
     log_to(manifest.folder / 'val.log')
-    board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
+    server = para.visdom_server if ranks.is_first() else ''
+    board = CaseBoard(manifest.folder, server, para.visdom_port, vars(para))
 
     def inputs(case):
         return [*case.files, case.spacing, loaded]
@@ -73,11 +74,13 @@ def main(para):
         seconds = time.monotonic() - start
         label = read_label(case.label)[0] if case.label else None
         row = {**score(case.ct.name, label, before, mask, geometry.spacing, para.surface_tolerance), 'time': seconds}
-        board.add(case, {'prediction': manifest.folder / f'{name}.nii'}, row)
         return manifest.add(name, inputs(case), [f'{name}.nii'], row)
 
+    def show(case, record):
+        board.add(case, {'prediction': manifest.folder / f'{renamed(case.name, "pred")}.nii'}, record['row'])
+
     # on a CPU the network takes all cores, and the next case only memory
-    predicted, failures = cases.run([load, predict, finish], found, 'prediction', device.type == 'cuda', check, done)
+    predicted, failures = cases.run([load, predict, finish], found, 'prediction', device.type == 'cuda', check, done, show)
     if predicted:
         print_tables(*write_tables(manifest.folder, 'result', [record['row'] for record in predicted], vars(para), failures,
                                    weights=str(weights)))
@@ -86,4 +89,4 @@ def main(para):
 
 
 if __name__ == '__main__':
-    run(main, __doc__)
+    run(main, __doc__, under_torchrun=True)

@@ -23,6 +23,7 @@ from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label
 
 SETTINGS = ('lower', 'upper', 'z_expand', 'x_expand', 'y_expand', 's1', 's2', 's3', 'max_iter', 'crf_engine', 'crf_tolerance',
             'surface_tolerance')
+BYTES = 20  # of memory for a voxel of a CT, if the box is most of it, three times as many with pydensecrf; see benchmarks/benchmark.py
 CONFIDENCE = 0.9
 SPATIAL_WEIGHT = 3
 BILATERAL_WEIGHT = 10
@@ -125,6 +126,10 @@ class Prediction:
         return self.case.name
 
     @property
+    def voxels(self):
+        return self.case.voxels
+
+    @property
     def inputs(self):
         """What the refined mask and its row depend on, besides the settings."""
         return [*self.case.files, self.mask, self.case.spacing]
@@ -185,12 +190,14 @@ def main(para, dimensions):
         return manifest.done(renamed(prediction.name, 'crf'), prediction.inputs)
 
     def refined_case(prediction):
-        record = refine_case(prediction, manifest, para.grid_tolerance, **settings)
+        return refine_case(prediction, manifest, para.grid_tolerance, **settings)
+
+    def show(prediction, record):
         masks = {'prediction': prediction.mask, 'CRF': manifest.folder / f'{renamed(prediction.name, "crf")}.nii'}
         board.add(prediction.case, masks, record['row'])
-        return record
 
-    refined, failures = cases.run(refined_case, found, f'{dimensions}D CRF', check=check, done=done)
+    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES * (1 if para.crf_engine == 'grid' else 3))
+    refined, failures = cases.run(refined_case, found, f'{dimensions}D CRF', check=check, done=done, after=show, workers=workers)
     if refined:
         rows = [record['row'] for record in refined]
         print_tables(*write_tables(manifest.folder, 'result-post-processing', rows, vars(para), failures))

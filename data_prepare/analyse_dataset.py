@@ -18,6 +18,8 @@ from utilities.errors import InputError
 from utilities.log import log
 from utilities.volume import find_cases, read, read_label, require_same_grid
 
+BYTES = 12  # of memory for a voxel of a CT, at most; see benchmarks/benchmark.py
+
 
 def main(para):
     def analyse(case):
@@ -29,7 +31,7 @@ def main(para):
         return {'case': case.name, **liver_figures(ct, liver, para.lower, para.upper), 'spacing_z': geometry.spacing[2]}
 
     found = find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)
-    rows, failures = cases.run(analyse, found, 'analysis')
+    rows, failures = cases.run(analyse, found, 'analysis', workers=cases.Workers(para.num_workers, para.dask_scheduler, BYTES))
     if rows:
         table = pandas.DataFrame(rows).set_index('case')
         log.info(table.to_string(float_format='{:.3f}'.format))

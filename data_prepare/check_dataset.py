@@ -8,6 +8,7 @@ Out:  check_path (csv), a row a case, and the same table on the screen; exit sta
 import math
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,15 +27,16 @@ from utilities.tables import in_cell
 from utilities.volume import find_cases, list_volumes, read, read_header, stem, whole_file
 
 COLUMNS = ['case', 'group', 'slices', 'pixels', 'spacing', 'HU min', 'HU max', 'liver mL', 'status', 'findings']
+BYTES = 6  # of memory for a voxel of a CT, at most; see benchmarks/benchmark.py
 
 
 def main(para):
     found = {'train': find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)}
     if Path(para.test_ct_path).is_dir():
         found['test'] = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
-    rows = []
+    workers, rows = cases.Workers(para.num_workers, para.dask_scheduler, BYTES), []
     for group in found:
-        looked_at, failures = cases.run(lambda case: look(case, group, para), found[group], f'check of {group}')
+        looked_at, failures = cases.run(partial(look, group=group, para=para), found[group], f'check of {group}', workers=workers)
         rows += looked_at
         rows += [{'case': name, 'group': group, 'errors': [why], 'warnings': []} for name, why in failures]
     rows += [{'case': stem(path), 'errors': [f'{path}: a label without CT'], 'warnings': []} for path in labels_alone(found, para)]

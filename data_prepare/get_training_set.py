@@ -25,6 +25,7 @@ from utilities.resample import zoom
 from utilities.volume import find_cases, label_name, read_ct, read_label, require_same_grid, write
 
 SETTINGS = ('size', 'down_scale', 'expand_slice', 'slice_thickness', 'upper', 'lower', 'grid_tolerance')
+BYTES = 12  # of memory for a voxel of a CT, at most, to slices of a fifth; see benchmarks/benchmark.py
 
 
 def main(para):
@@ -47,7 +48,8 @@ def main(para):
         write(manifest.folder / seg_file, *label)
         return manifest.add(case.name, [*case.files, case.spacing], [ct_file, seg_file])
 
-    made, failures = cases.run(make, found, 'training set', check=check, done=done)
+    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
+    made, failures = cases.run(make, found, 'training set', check=check, done=done, workers=workers)
     if made:  # else the old set, all of other settings, is the only one there is
         # nothing of other settings or of a case now left out, a test case perhaps, may be trained on
         failed = {name for name, _ in failures}
@@ -75,7 +77,8 @@ def training_volumes(case, size, down_scale, expand_slice, slice_thickness, uppe
     if last - first < size:
         raise InputError(f'{case.ct}: wanted {size} slices of {slice_thickness:g} mm around the liver, got {last - first}; '
                          'lower size, or raise expand_slice')
-    small = np.clip(resample_ct(ct, factor, down_scale, lower), lower, upper)
+    small = resample_ct(ct, factor, down_scale, lower)
+    np.clip(small, lower, upper, out=small)
 
     ct_geometry = geometry.resampled(pad_in_plane(ct, down_scale, 0).shape, small.shape).cropped((first, 0, 0))
     seg_geometry = geometry.resampled(label.shape[:1] + full.shape[1:], full.shape).cropped((first, 0, 0))

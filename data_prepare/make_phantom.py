@@ -20,6 +20,7 @@ from utilities.phantom import phantom
 from utilities.volume import Geometry, write
 
 SETTINGS = ('phantom_depth', 'phantom_width', 'seed')
+BYTES = 12  # of memory for a voxel, at most
 DIRECTION = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # rows run to the front, columns to the patient's right
 
 
@@ -47,8 +48,10 @@ def main(para):
             write(manifest.folder / file, volume[:, ::-1, ::-1], geometry)  # as DIRECTION has it
             manifest.add(name, [], [file])
 
-    numbered = [SimpleNamespace(number=number, name=f'volume-{number}') for number in numbers]
-    results, failures = cases.run(make, numbered, 'phantoms', done=done)
+    voxels = para.phantom_depth * para.phantom_width ** 2
+    numbered = [SimpleNamespace(number=number, name=f'volume-{number}', voxels=voxels) for number in numbers]
+    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
+    results, failures = cases.run(make, numbered, 'phantoms', done=done, workers=workers)
     wrote = f'{para.train_ct_path}, {para.train_seg_path}, {para.test_ct_path} and {para.test_seg_path}'
     return cases.report(len(results), failures, wrote, 'python data_prepare/get_training_set.py')
 

@@ -31,6 +31,12 @@ def recorded():
     return json.loads((folder / 'reference.json').read_text()), dict(np.load(folder / 'reference.npz'))
 
 
+def running(*selection):
+    """{number: command} of the processes that `ps` selects, but for those which have ended: a parent may be late to take notice."""
+    lines = subprocess.run(['ps', '-ww', '-o', 'pid=,stat=,args=', *selection], capture_output=True, text=True).stdout.splitlines()
+    return {int(number): command for number, state, command in (line.split(None, 2) for line in lines) if 'Z' not in state}
+
+
 @pytest.fixture
 def script(tmp_path):
     """script('val.py', size=16, ...) runs a script in tmp_path with these overrides; returns the completed process."""

@@ -1,105 +1,131 @@
 """Steps over many cases: the only place that knows how they are run. A bad case never stops the others."""
-import errno
 import shlex
 import sys
 import time
-import traceback
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 
 from tqdm import tqdm
 
-from utilities.errors import InputError, one_line
+from utilities import engines, machine, ranks
+from utilities.errors import one_line
 from utilities.log import log, progress
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+LOOKS = 8  # cases looked at side by side: each is a wait for the disk
+WORTH = 100e6  # voxels whose work is longer than the start of one more process
+WORKER_BYTES = 550e6  # of a worker process without a case: Python with its libraries
 
 
-def run(steps, cases, stage, overlap=False, check=None, done=None):
+@dataclass(frozen=True)
+class Workers:
+    """How a stage is spread: the parameters num_workers and dask_scheduler, and the most bytes that a case takes for a voxel of its CT.
+
+    The cases of such a stage have a member `voxels`: of the CT, 0 where that is not known.
+    """
+    number: int
+    scheduler: str
+    bytes_per_voxel: float
+
+
+def run(steps, cases, stage, overlap=False, check=None, done=None, after=None, workers=None):
     """Take each case through the steps, with a progress bar. Returns (results, failures): failures are (name, reason), both in order.
 
     steps: one function of a case, or a list: the first of a case, each other of the case and what the step before returned.
     overlap: the steps run side by side, so that the next case is read while this one computes and the last one is written.
     check: function of a case that returns warnings; all cases are checked first, and one that fails takes no step.
     done: function of a case that returns the result of an earlier run, or None; a case that has one takes no step.
+    after: function of a case and its result, called in this process for each that took its steps.
+    workers: spread the cases over processes of this machine, or a Dask cluster; the steps and what they return must travel. Without, they
+    stay in this process; under torchrun the ranks share them, the first gets all results, and the others end here.
     A disk without room ends the run with its OSError, and so does memory of the GPU: every other case would fail as well.
     """
     steps = [steps] if callable(steps) else steps
     results, failures = {}, {}  # by the number of the case
 
-    def attempt(number, work):
-        try:
-            results[number] = work()
-            return
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise
-            why = str(error)
-        except (InputError, MemoryError) as error:
-            why = str(error) or 'out of memory'
-        except Exception as error:
-            if 'out of memory' in str(error):
-                raise  # a window of every other case is as large
-            # a fault of ours: told in full, and still no reason to lose the other cases
-            log.error(traceback.format_exc())
-            why = f'{type(error).__name__}: {error}'
-        failures[number] = (cases[number].name, why)
-        log.error(one_line(f'{cases[number].name}: {why}'))
+    def note(number, outcome):
+        result, why, lines = outcome
+        for level, line in lines:
+            log.log(level, line)
+        if why is None:
+            results[number] = result
+        else:
+            failures[number] = (cases[number].name, why)
+            log.error(one_line(f'{cases[number].name}: {why}'))
 
-    def earlier(case):
+    def look(case):
         for warning in check(case) if check else ():
             log.warning(one_line(f'warning: {case.name}: {warning}'))
-        return done(case) if done else None
+        result = done(case) if done else None
+        return result, case.voxels if result is None and (workers or ranks.size() > 1) else 0
 
-    for number, case in enumerate(cases):
-        attempt(number, partial(earlier, case))
-    results = {number: result for number, result in results.items() if result is not None}
+    threads = ThreadPoolExecutor(LOOKS)
+    try:
+        for number, looked in enumerate([threads.submit(engines.aside, partial(look, case)) for case in cases if ranks.is_first()]):
+            note(number, looked.result())
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    voxels = {number: size for number, (result, size) in results.items() if result is None}
+    results = {number: result for number, (result, _) in results.items() if result is not None}
     if results:
         log.info(f'{stage}: {len(results)} of {len(cases)} cases were done before')
 
-    to_do = [number for number in range(len(cases)) if number not in results and number not in failures]
-    start = time.monotonic()
-    with progress(len(cases), stage, 'case', len(cases) - len(to_do)) as bar, \
-            closing((overlapped if overlap else one_by_one)(steps, [cases[number] for number in to_do])) as under_way:
-        for through, (number, (case, result)) in enumerate(zip(to_do, under_way), 1):
-            bar.set_postfix_str(one_line(case.name))
-            attempt(number, result)
+    voxels = ranks.share(voxels)
+    before, start = set(results), time.monotonic()
+    with progress(len(cases), stage, 'case', len(cases) - len(voxels)) as bar, \
+            closing(engine(steps, cases, voxels, stage, overlap, done, workers)) as under_way:
+        for through, (number, outcome) in enumerate(under_way, 1):
+            bar.set_postfix_str(one_line(cases[number].name))
+            note(number, outcome())
+            if after and number in results:
+                after(cases[number], results[number])
             bar.update()
-            left = (time.monotonic() - start) / through * (len(to_do) - through)
-            log.debug(one_line(f'{stage}: {case.name}, {through} of {len(to_do)}, {tqdm.format_interval(left)} left'))
+            left = (time.monotonic() - start) * max(0, len(voxels) / through / ranks.size() - 1)
+            log.debug(one_line(f'{stage}: {cases[number].name}, {through} of {len(voxels)}, {tqdm.format_interval(left)} left'))
+
+    before |= set(results)
+    for theirs in ranks.gather((results, failures)):
+        results |= theirs[0]
+        failures |= theirs[1]
+    if not ranks.is_first():
+        ranks.leave()
+        sys.exit()
+    for number in sorted(set(results) - before) if after else ():
+        after(cases[number], results[number])
     return [results[number] for number in sorted(results)], [failures[number] for number in sorted(failures)]
 
 
-def one_by_one(steps, cases):
-    """(case, function that computes and returns its result)."""
-    def through(case):
-        result = steps[0](case)
-        for step in steps[1:]:
-            result = step(case, result)
-        return result
+def engine(steps, cases, voxels, stage, overlap, done, workers):
+    """How the cases are run; voxels: number of a case that is still to be done -> voxels of its CT."""
+    here = engines.overlapped if overlap else engines.one_by_one
+    to_do = [(number, cases[number]) for number in voxels]
+    largest = sorted(to_do, key=lambda each: -voxels[each[0]])
+    if ranks.size() > 1:
+        return here(steps, engines.taken(largest, done, stage))
+    if workers and to_do:
+        peaks = [WORKER_BYTES + workers.bytes_per_voxel * voxels[number] for number, _ in largest]
+        if workers.scheduler:
+            return engines.on_cluster(steps, largest, done, stage, workers.scheduler, peaks[0])
+        number = how_many(workers.number, peaks, sum(voxels.values()), stage)
+        if number > 1:
+            return engines.in_processes(steps, largest, done, number, max(1, machine.cores() // number))
+    return here(steps, to_do)
 
-    for case in cases:
-        yield case, partial(through, case)
 
-
-def overlapped(steps, cases):
-    """(case, function that waits for its result), in order; a thread for each step, and no more cases under way than steps."""
-    threads = [ThreadPoolExecutor(1) for _ in steps]
-    try:
-        under_way = deque()
-        for case in cases:
-            result = threads[0].submit(steps[0], case)
-            for thread, step in zip(threads[1:], steps[1:]):
-                result = thread.submit(lambda step, case, before: step(case, before.result()), step, case, result)
-            under_way.append((case, result.result))
-            if len(under_way) == len(steps):
-                yield under_way.popleft()
-        yield from under_way
-    finally:
-        for thread in threads:
-            thread.shutdown(wait=False, cancel_futures=True)  # a run that was stopped waits for no step
+def how_many(num_workers, peaks, voxels, stage):
+    """Processes for cases that take so many bytes each, the largest first, and have so many voxels in all; a line tells why."""
+    cores, free = machine.cores(), machine.free_memory()
+    wanted = min(num_workers, cores, len(peaks), 1 + int(voxels // WORTH))
+    fitting = sum(bytes <= free for bytes in accumulate(peaks[:max(1, wanted)]))
+    memory = f'{sum(peaks[:max(1, wanted)]) / 1e9:.1f} GB for the largest cases of {free / 1e9:.1f} GB free'
+    if not fitting:
+        log.warning(f'warning: {stage}: one case at a time, {memory}')
+    elif wanted > 1:
+        log.info(f'{stage}: {fitting} process{"es" * (fitting > 1)} (num_workers {num_workers}, {cores} cores'
+                 + f'; {memory})' * (fitting < wanted) + ')' * (fitting == wanted))
+    return fitting
 
 
 def report(done, failures, wrote, following):

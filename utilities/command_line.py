@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from utilities.cases import NO_ROOM
+from utilities import ranks
+from utilities.engines import NO_ROOM
 from utilities.errors import InputError, one_line
 from utilities.lock import leave_nothing_half_written
 from utilities.log import log
@@ -39,6 +40,7 @@ RANGES = {  # parameter: (test, what is wanted)
     'resume': (lambda v: v in ('', 'auto', 'changed'), "'auto', 'changed' or ''"),
     'crf_engine': (lambda v: v in ('grid', 'pydensecrf'), "'grid' or 'pydensecrf'"),
     'crf_tolerance': (lambda v: 0 <= v < 1, '0 to below 1'),
+    'dask_scheduler': (lambda v: re.fullmatch(r'|(tcp|tls)://\S+:\d+|.+\.json', v), "'tcp://host:8786', a scheduler file (.json) or ''"),
     'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
     'visdom_port': (lambda v: 1 <= v <= 65535, '1 to 65535'),
     'phantom_depth': (lambda v: v >= 16, '16 or more'),
@@ -49,7 +51,7 @@ RANGES = {  # parameter: (test, what is wanted)
     'test_slice_thickness': (lambda v: v is None or v > 0, 'above 0, or None'),
     **dict.fromkeys(('slice_thickness', 'learning_rate', 's1', 's2', 's3', 'grid_tolerance'), ABOVE_0),
     **dict.fromkeys(('expand_slice', 'alpha', 'num_workers', 'seed', 'maximum_hole', 'surface_tolerance', 'z_expand',
-                     'x_expand', 'y_expand', 'phantom_train', 'phantom_test', 'keep_saved', 'validation_cases',
+                     'x_expand', 'y_expand', 'phantom_train', 'phantom_test', 'keep_saved', 'validation_cases', 'samples_at_once',
                      'report_surfaces'), NOT_NEGATIVE),
     **dict.fromkeys(('Epoch', 'alpha_epochs', 'batch_size', 'samples_per_case', 'save_every', 'print_every', 'validate_every', 'stride',
                      'max_iter', 'window_batch'), AT_LEAST_1),
@@ -62,9 +64,10 @@ class Stopped(BaseException):
     """A signal asked the run to end."""
 
 
-def run(main, doc):
+def run(main, doc, under_torchrun=False):
     """Call main(settings) as a script: its return value is the exit status; what a user can mend is one line and status 1.
 
+    under_torchrun: may several of it work together, started by torchrun?
     SIGTERM, SIGHUP (unless ignored, as under nohup) and Ctrl-C end it with one line and status 128 + the signal's number.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -75,7 +78,12 @@ def run(main, doc):
     para = SimpleNamespace()
     try:
         para = settings(sys.argv[1:], doc)
-        sys.exit(main(para))
+        if ranks.size() > 1 and not under_torchrun:
+            raise InputError('torchrun is for train_ds.py and val.py; start this script with python')
+        ranks.join(para.gpu)
+        status = main(para)
+        ranks.leave()
+        sys.exit(status)
     except InputError as error:
         fail(error)
     except OSError as error:
@@ -85,6 +93,8 @@ def run(main, doc):
     except (Stopped, KeyboardInterrupt) as stopped:
         leave(stopped.args[0] if stopped.args else signal.SIGINT)
     except RuntimeError as error:
+        if ranks.is_loss(error):
+            fail('another rank of this run was lost, see what it says; torchrun starts all again with --max-restarts, or start the run again')
         if 'out of memory' not in str(error):
             raise
         fail('the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or precision=bf16, '
@@ -113,7 +123,7 @@ def told(error, para):
     """What went wrong with which file, and, where one does, which parameter holds its folder."""
     if error.filename is None:
         return error.strerror or error
-    file = Path(re.sub(r'\.part-\d+-', '', os.fsdecode(error.filename)))
+    file = Path(re.sub(r'\.part-\d+-\d+-', '', os.fsdecode(error.filename)))
     folders = {name: Path(value) for name, value in vars(para).items() if name.endswith(('_path', '_dir')) and value}
     holders = [name for name, folder in folders.items() if file.absolute().is_relative_to(folder.absolute())]
     nearest = max(holders, key=lambda name: len(folders[name].absolute().parts), default=None)

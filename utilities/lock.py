@@ -2,13 +2,16 @@
 import errno
 import fcntl
 import os
+import zlib
 from pathlib import Path
 
+from utilities import ranks
 from utilities.errors import InputError
 from utilities.log import log
 
 NOT_SUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 held = {}  # (device, inode) of a lock file -> (its descriptor, is it exclusive?, folder)
+written_to = set()  # folders claimed exclusively, by this process or by the first rank
 
 
 def claim(folder, parameter, shared=False):
@@ -20,6 +23,9 @@ def claim(folder, parameter, shared=False):
     Raises InputError, which names the parameter and the other run, if the folder is taken, and if it cannot be made or written to.
     """
     folder = Path(folder)
+    if not shared and not ranks.is_first():
+        written_to.add(folder)  # the first rank claims it for all
+        return
     try:
         if not shared:
             folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +53,7 @@ def claim(folder, parameter, shared=False):
         raise InputError(f'{folder}: {other} is at work in it; wait for its end, or set {parameter} to another folder') from None
     held[key] = lock, not shared, folder
     if not shared:
+        written_to.add(folder)
         remove_parts(folder, '[0-9]*')
     try:
         os.ftruncate(lock, 0)
@@ -55,19 +62,26 @@ def claim(folder, parameter, shared=False):
         raise OSError(error.errno, error.strerror, str(folder / '.lock')) from None
 
 
-def remove_parts(folder, pid):
-    """Remove what the process left half-written in a folder and its subfolders, by the names of volume.whole_file."""
+def writer():
+    """Numbers of this process and its machine, for the names of half-written files."""
+    return f'{os.getpid()}-{zlib.crc32(os.uname().nodename.encode())}'
+
+
+def remove_parts(folder, writer):
+    """Remove what a process left half-written in a folder and its subfolders, by the names of volume.whole_file."""
     # a subfolder with a lock is another claim's
     for place in [folder, *(path for path in folder.iterdir() if path.is_dir() and not (path / '.lock').exists())]:
-        for part in place.glob(f'.part-{pid}-?*'):
+        for part in place.glob(f'.part-{writer}-?*'):
             part.unlink(missing_ok=True)
 
 
 def leave_nothing_half_written():
-    """For a process that ends in the middle of its work: remove its parts in all folders that it claimed to write to."""
-    for _, exclusive, folder in held.values():
-        if exclusive:
-            remove_parts(folder, os.getpid())
+    """For a process that ends in the middle of its work: remove its parts in all folders that it claimed to write to.
+
+    Its workers' as well, which write into no other; of several ranks each removes its own.
+    """
+    for folder in written_to:
+        remove_parts(folder, '[0-9]*' if ranks.size() == 1 else writer())
 
 
 def let_go():

@@ -19,9 +19,13 @@ MOST = 1000  # records that wait for a file
 class Terminal(logging.Handler):
     """Lines that leave the bars whole."""
 
+    def __init__(self):
+        super().__init__()
+        self.before = ''  # each line
+
     def emit(self, record):
         if record.levelno > logging.DEBUG or not sys.stderr.isatty():
-            tqdm.write(record.getMessage(), file=sys.stdout if record.levelno == logging.INFO else sys.stderr)
+            tqdm.write(self.before + record.getMessage(), file=sys.stdout if record.levelno == logging.INFO else sys.stderr)
 
 
 class File(logging.Handler):
@@ -61,9 +65,18 @@ log.addHandler(file)
 
 def log_to(path):
     """Append what was said so far, and from now on, to this file. Its folder exists; one that cannot be written is a warning."""
-    file.open(path)
+    if file in log.handlers:
+        file.open(path)
+
+
+def only_warnings(rank):
+    """This process is another than the first of its run, and says nothing but what goes wrong, without bars and file."""
+    terminal.before = f'rank {rank}: '
+    terminal.setLevel(logging.WARNING)
+    log.removeHandler(file)
 
 
 def progress(total, stage, unit, done=0):
     """A tqdm bar with the time left; none where standard error is no terminal, since a file holds no line that is written over."""
-    return tqdm(total=total, initial=done, desc=stage, unit=unit, file=sys.stderr, disable=None, dynamic_ncols=True)
+    return tqdm(total=total, initial=done, desc=stage, unit=unit, file=sys.stderr, disable=True if terminal.before else None,
+                dynamic_ncols=True)

@@ -5,6 +5,7 @@ So finished work is recognised, also after a run that was killed, and files that
 import json
 from pathlib import Path
 
+from utilities import ranks
 from utilities.errors import InputError
 from utilities.lock import claim
 from utilities.volume import whole_file
@@ -14,17 +15,23 @@ class Manifest:
     """Cases made in `folder` with `settings` (a dict of plain values). The folder is claimed until this process ends.
 
     Cases of other settings stay until theirs are ready to replace them. Raises InputError, which names the parameter that holds the folder,
-    if another run is at work in it, and if it holds anything and no records: then it is not ours.
+    if another run is at work in it, and if it holds anything and no records: then it is not ours. Under torchrun the first rank looks.
     """
 
     def __init__(self, folder, settings, parameter):
         self.folder, self.records = Path(folder), Path(folder) / 'manifest'
         self.settings, self.parameter, self.seen = plain(settings), parameter, {}
+        if not ranks.is_first():
+            claim(self.folder, parameter)
+            return
         if self.folder.is_dir() and not self.records.is_dir() and any(path.name != '.lock' for path in self.folder.iterdir()):
             raise InputError(f'{self.folder}: holds files that this script did not make (there is no folder manifest in it); '
                              f'set {parameter} to a new folder')
         claim(self.folder, parameter)
         self.records.mkdir(exist_ok=True)
+
+    def __getstate__(self):
+        return {**vars(self), 'seen': {}}  # a worker looks at its cases itself
 
     def done(self, name, inputs):
         """The record of a case, if it was made with these settings from these very inputs and all of it is still there; else None.

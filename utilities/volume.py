@@ -3,6 +3,7 @@
 Arrays are (z, y, x); spacing, origin and direction are SimpleITK's, (x, y, z) in mm.
 """
 import errno
+import math
 import os
 import re
 import zlib
@@ -15,11 +16,12 @@ import SimpleITK as sitk
 
 from utilities import headers
 from utilities.errors import InputError
+from utilities.lock import writer
 
 ENDINGS = ('.nii.gz', '.nii', '.nrrd', '.mha')
 HEADER = 352  # bytes before the voxels in the NIfTI files that we write
 SHORTEST, LONGEST = 0.001, 5000  # mm: least spacing, greatest extent
-PART = re.compile(r'\.part-\d+-.+')  # names of files not yet whole
+PART = re.compile(r'\.part-\d+-\d+-.+')  # names of files not yet whole
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Case:
     @property
     def files(self):
         return [self.ct] if self.label is None else [self.ct, self.label]
+
+    @property
+    def voxels(self):
+        """Of the CT, by its header; 0 where that cannot be read."""
+        try:
+            return math.prod(headers.parse(self.ct, ending(self.ct)).shape)
+        except InputError:
+            return 0
 
 
 def ending(path):
@@ -206,7 +216,7 @@ def read_ct(path, lower, upper, spacing=None):
     array, geometry = read(path, spacing)
     if array.dtype.kind == 'f':
         array = np.rint(array)
-    return np.clip(array, lower, upper, dtype=np.result_type(array, np.int16)).astype(np.int16), geometry
+    return np.clip(array, lower, upper, dtype=np.result_type(array, np.int16)).astype(np.int16, copy=False), geometry
 
 
 def read_label(path, spacing=None):
@@ -284,7 +294,7 @@ def whole_file(path):
     """`with whole_file(path) as part:` write to part; path appears complete at the end, or not at all. An OSError names path or part."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.part-{os.getpid()}-{path.name}')
+    part = path.with_name(f'.part-{writer()}-{path.name}')
     try:
         yield part
         with open(part, 'rb') as file:

@@ -24,6 +24,8 @@ from utilities.surface_mesh import packed, surface
 from utilities.tables import in_cell
 from utilities.volume import Case, find_cases, list_volumes, patient_view, read_ct, read_label, renamed, require_same_grid, whole_file
 
+BYTES = 12  # of memory for a voxel of a CT, at most; see benchmarks/benchmark.py
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -32,6 +34,10 @@ class Shown:
     case: Case
     masks: dict
     turns: bool
+
+    @property
+    def voxels(self):
+        return self.case.voxels
 
 
 def main(para):
@@ -50,7 +56,8 @@ def main(para):
     def draw(shown):
         return shown.name, picture_and_surfaces(shown, para.lower, para.upper, para.grid_tolerance)
 
-    drawn, failures = cases.run(draw, find_shown(para, results, order), 'report', check=check)
+    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
+    drawn, failures = cases.run(draw, find_shown(para, results, order), 'report', check=check, workers=workers)
     drawn, notes, rows = dict(drawn), dict(failures), []
     for name in order:
         picture, surfaces = drawn.get(name, (None, {}))

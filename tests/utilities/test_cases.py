@@ -1,16 +1,23 @@
-"""Steps over cases: order, failures, checks, what is done, and that no more cases are under way than there are steps."""
+"""Steps over cases: order, failures, checks, what is done, and that no more cases are under way than there are steps or processes."""
 import errno
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from utilities import cases
+from tests.conftest import ROOT, running
+from utilities import cases, engines, lock
 from utilities.errors import InputError
+from utilities.log import log
+from utilities.manifest import Manifest
 
-FIVE = [SimpleNamespace(name=f'volume-{n}', number=n) for n in range(5)]
+FIVE = [SimpleNamespace(name=f'volume-{n}', number=n, voxels=n) for n in range(5)]
+TWO = cases.Workers(2, '', 1)
 
 
 def load(case):
@@ -82,7 +89,7 @@ def test_all_cases_are_checked_first_and_one_that_fails_takes_no_step(capsys):
         return case.number
 
     results, failures = cases.run(step, FIVE, 'test', check=check)
-    assert order == [f'check {n}' for n in range(5)] + [f'step {n}' for n in range(3)]
+    assert sorted(order[:5]) == [f'check {n}' for n in range(5)] and order[5:] == [f'step {n}' for n in range(3)]
     assert results == [0, 1] and failures == [('volume-2', 'NaN'), ('volume-3', 'no label'), ('volume-4', '[Errno 13] not yours')]
     assert 'warning: volume-1: odd\\nspacing' in capsys.readouterr().err
 
@@ -136,6 +143,228 @@ def test_a_run_that_is_stopped_waits_for_no_step():
     finally:
         release.set()
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(cores, free): as the engines see it; the smallest job is worth a process."""
+    def see(cores=2, free=1e15):
+        monkeypatch.setattr(cases, 'WORTH', 1)
+        monkeypatch.setattr(cases.machine, 'cores', lambda: cores)
+        monkeypatch.setattr(cases.machine, 'free_memory', lambda: free)
+    see()
+    return see
+
+
+def workers():
+    """Those of this process that run; loky's own two, which clear up behind it, end with it."""
+    return [command for command in running('--ppid', str(os.getpid())).values() if 'popen_loky' in command]
+
+
+def test_warnings_of_the_first_look_come_in_order(capsys):
+    def check(case):
+        time.sleep(0.05 * (5 - case.number))  # the last is ready first
+        return [f'odd {case.number}']
+
+    cases.run(lambda case: 1, FIVE, 'test', check=check)
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines() if 'odd' in line] == list('01234')
+
+
+def test_processes_give_what_one_process_gives(machine, capsys, tmp_path):
+    """Results and failures in order, what is said in workers in whole lines here, `after` for what has a result."""
+    here, seen = os.getpid(), []
+
+    def step(case):
+        log.info(f'at work on {case.name}')
+        if case.number == 1:
+            raise InputError('unreadable')
+        if case.number == 3:
+            raise KeyError('a fault of ours')
+        return case.number, os.getpid() != here
+
+    results, failures = cases.run(step, FIVE, 'test', after=lambda case, result: seen.append((case.number, result)), workers=TWO)
+    assert results == [(0, True), (2, True), (4, True)]
+    assert failures == [('volume-1', 'unreadable'), ('volume-3', "KeyError: 'a fault of ours'")]
+    assert sorted(seen) == [(n, (n, True)) for n in (0, 2, 4)]
+    out, err = capsys.readouterr()
+    assert sorted(line for line in out.splitlines() if 'at work' in line) == [f'at work on volume-{n}' for n in range(5)]
+    assert 'test: 2 processes (num_workers 2, 2 cores)' in out and err.count('Traceback') == 1 and 'in step' in err
+    assert not workers()
+
+
+def test_the_largest_case_comes_first_and_no_more_run_than_processes(machine, tmp_path):
+    def step(case):
+        (tmp_path / f'{case.number} at work').touch()
+        together = len(list(tmp_path.glob('* at work')))
+        time.sleep(0.1)
+        (tmp_path / f'{case.number} at work').unlink()
+        return together, time.monotonic()
+
+    machine(cores=3)
+    results, _ = cases.run(step, FIVE, 'test', workers=cases.Workers(3, '', 1))
+    assert max(together for together, _ in results) == 3
+    ends = [end for _, end in results]
+    assert max(ends[2:]) < min(ends[:2])  # 4, 3 and 2 voxels before 1 and 0
+
+
+@pytest.mark.parametrize('number, cores, free, wanted, line', [
+    (8, 3, 1e15, 3, '3 processes (num_workers 8, 3 cores)'),
+    (2, 16, 1e15, 2, '2 processes (num_workers 2, 16 cores)'),
+    (9, 16, 1e15, 5, '5 processes (num_workers 9, 16 cores)'),
+    # 5 cases of 100, 80, 60, 40 and 20 bytes beside 10 of each process: 110, 200, 270, 320, 350
+    (9, 16, 330, 4, '4 processes (num_workers 9, 16 cores; '),
+    (9, 16, 199, 1, '1 process (num_workers 9, 16 cores; '),
+    (9, 16, 109, 0, 'warning: test: one case at a time, ')])
+def test_as_many_processes_as_cores_and_memory_allow(machine, monkeypatch, capsys, number, cores, free, wanted, line):
+    machine(cores, free)
+    monkeypatch.setattr(cases, 'WORKER_BYTES', 10)
+    assert cases.how_many(number, [110, 90, 70, 50, 30], 5, 'test') == wanted
+    assert line in ''.join(capsys.readouterr())
+
+
+def test_memory_is_told_in_gigabytes(machine, capsys):
+    machine(free=3.14e9)
+    assert cases.how_many(2, [2e9, 1.5e9], 1e12, 'test') == 1
+    assert capsys.readouterr().out == 'test: 1 process (num_workers 2, 2 cores; 3.5 GB for the largest cases of 3.1 GB free)\n'
+
+
+def test_a_small_job_starts_no_process(machine, monkeypatch, capsys):
+    monkeypatch.setattr(cases, 'WORTH', 11)  # and there are 0 + 1 + 2 + 3 + 4 voxels
+    assert cases.run(lambda case: os.getpid(), FIVE, 'test', workers=TWO)[0] == [os.getpid()] * 5
+    monkeypatch.setattr(cases, 'WORTH', 10)
+    assert os.getpid() not in cases.run(lambda case: os.getpid(), FIVE, 'test', workers=TWO)[0]
+
+
+@pytest.mark.parametrize('times, wanted', [(1, None), (9, engines.KILLED)])
+def test_cases_of_a_killed_process_are_done_again(machine, capsys, tmp_path, times, wanted):
+    """Each alone; the one that kills its process again fails, no other does. What is half-written goes."""
+    tries = tmp_path / 'tries'
+    lock.claim(tmp_path / 'out', 'pred_path')
+
+    def step(case):
+        from utilities.volume import whole_file
+        if case.number == 3:
+            with open(tries, 'a') as file:
+                file.write('x')
+            with whole_file(tmp_path / 'out' / case.name) as part:
+                part.write_text('half')
+                if len(tries.read_text()) <= times:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return case.number
+
+    results, failures = cases.run(step, FIVE, 'test', workers=TWO)
+    assert failures == ([('volume-3', wanted)] if wanted else [])
+    assert results == [n for n in range(5) if n != 3 or not wanted]
+    err = capsys.readouterr().err
+    assert err.count('was killed, out of memory perhaps; going on with 1') == 1 and 'volume-3' in err
+    assert len(tries.read_text()) == 2
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.lock'] + ['volume-3'] * (not wanted)
+
+
+def test_what_a_killed_process_had_finished_is_not_done_again(machine, tmp_path):
+    def done(case):
+        made = tmp_path / case.name
+        return made.read_text() if made.exists() else None
+
+    def step(case):
+        assert not (tmp_path / case.name).exists()
+        (tmp_path / case.name).write_text(f'made {case.number}')
+        if case.number == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return f'made {case.number}'
+
+    assert cases.run(step, FIVE, 'test', done=done, workers=TWO) == ([f'made {n}' for n in range(5)], [])
+
+
+def test_a_worker_records_the_inputs_as_they_were_before_the_case(machine, tmp_path):
+    """And is not sent what the main process saw of all the others."""
+    for case in FIVE:
+        (tmp_path / case.name).write_text('old')
+    manifest = Manifest(tmp_path / 'out', {}, 'pred_path')
+
+    def done(case):
+        return manifest.done(case.name, [tmp_path / case.name])
+
+    def make(case):
+        assert list(manifest.seen) == [case.name]
+        (tmp_path / case.name).write_text('changed meanwhile')
+        return manifest.add(case.name, [tmp_path / case.name], [])
+
+    results, failures = cases.run(make, FIVE, 'test', done=done, workers=TWO)
+    assert not failures and [record['inputs'][0][1] for record in results] == [3] * 5  # bytes of 'old'
+
+
+@pytest.mark.parametrize('error, told', [(OSError(errno.ENOSPC, 'no room', 'pred-2.nii'), 'pred-2.nii'),
+                                         (RuntimeError('CUDA out of memory'), 'out of memory')])
+def test_what_ends_a_run_ends_it_from_a_worker_too(machine, error, told):
+    def step(case):
+        if case.number == 2:
+            raise error
+        time.sleep(0.2)
+        return case.number
+
+    with pytest.raises(type(error), match=told):
+        cases.run(step, FIVE, 'test', workers=TWO)
+    assert not workers()
+
+
+def test_what_cannot_come_back_is_a_failure_of_its_case(machine, capsys):
+    results, failures = cases.run(lambda case: threading.Lock() if case.number == 2 else case.number, FIVE, 'test', workers=TWO)
+    assert results == [0, 1, 3, 4] and [name for name, _ in failures] == ['volume-2']
+
+
+def test_workers_share_the_cores(machine):
+    machine(cores=6)
+
+    def step(case):
+        from utilities.machine import threads
+        return threads()
+
+    assert cases.run(step, FIVE, 'test', workers=TWO)[0] == [3] * 5
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from utilities import cases
+from utilities.command_line import run
+from utilities.lock import claim
+from utilities.volume import whole_file
+
+def main(para):
+    claim('pred', 'pred_path')
+    def write(case):
+        with whole_file(Path('pred') / case.name) as part:
+            part.write_text('half')
+            time.sleep(0 if case.name == '0' else 60)
+    cases.WORTH = 1
+    cases.run(write, [SimpleNamespace(name=str(n), voxels=9 - n) for n in range(4)], 'test', workers=cases.Workers(2, '', 1))
+
+sys.argv = ['test']
+run(main, '')
+"""
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_a_run_ends_with_its_processes(tmp_path, number):
+    """With those at work, whether the signal reaches the main process alone or, as Ctrl-C, all of them."""
+    run = subprocess.Popen([sys.executable, '-c', RUN], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    end = time.monotonic() + 30
+    while len(list(tmp_path.glob('pred/.part-*'))) < 2 or not (tmp_path / 'pred/0').exists():
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
+    start = time.monotonic()
+    _, err = run.communicate(timeout=10)  # as soon as nobody holds the pipes any more
+    assert time.monotonic() - start < 2
+    while running('-s', str(run.pid)):
+        assert time.monotonic() - start < 2
+    assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert [line for line in err.splitlines() if ' left' not in line] == [f'stopped by {number.name}; what is finished is kept']
+        assert sorted(path.name for path in (tmp_path / 'pred').iterdir()) == ['.lock', '0']
 
 
 def test_report_is_one_line_a_failure(capsys):

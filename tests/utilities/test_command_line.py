@@ -117,7 +117,7 @@ def fail(statement, *arguments):
 
 @pytest.mark.parametrize('statement, line', [
     ('raise InputError("two\\nlines \\udcff")', 'error: two\\nlines \\udcff'),
-    ('raise OSError(errno.ENOSPC, "No space left", "./pred/.part-12-pred-1.nii")',
+    ('raise OSError(errno.ENOSPC, "No space left", "./pred/.part-12-7-pred-1.nii")',
      'error: pred/pred-1.nii: No space left; make room, or set pred_path to a place with more'),
     ('raise OSError(errno.EACCES, "Permission denied", "data/train/seg/a/b")',
     'error: data/train/seg/a/b: Permission denied; see train_seg_path'),

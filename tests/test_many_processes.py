@@ -1,0 +1,291 @@
+"""Whole scripts by one process and by several, under torchrun and on a Dask cluster: the same files, whoever is killed on the way."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, running
+from tests.test_nothing_lost import CRF, PREPARE, SMALL, VAL, data, put  # noqa: F401
+from tests.torture.compare import content, differences
+from utilities import cases, engines, lock, machine
+from utilities.errors import InputError
+from utilities.log import log
+from utilities.volume import Geometry, write
+
+pytestmark = pytest.mark.slow
+ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
+# as python SCRIPT, but that the smallest job is worth a process, on a machine of two cores, and that no server is waited for
+EAGER = """
+import runpy, sys
+from utilities import cases
+cases.WORTH, cases.machine.cores, cases.engines.PATIENCE = 1, lambda: 2, 1
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def start(folder, name, *before, **overrides):
+    """A script in `folder`; before: what comes between python and the script."""
+    command = [sys.executable, *before, str(ROOT / name), *(f'--{key}={value}' for key, value in {**SMALL, **overrides}.items())]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**ENVIRONMENT, 'PYTHONPATH': str(ROOT)})
+
+
+def finish(*arguments, status=0, **overrides):
+    """What a script says."""
+    process = start(*arguments, **overrides)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == status, out + err
+    return out + err
+
+
+def moved(folder, name):
+    """What a script wrote to a folder, which goes away for the next one."""
+    found = content(folder / name)
+    shutil.rmtree(folder / name)
+    return found
+
+
+def predictions(data):
+    label = np.zeros((10, 40, 40), np.uint8)
+    label[3:7, 10:20, 10:20] = 1
+    for number in range(3):
+        write(data / f'pred/pred-{number}.nii', label, Geometry((8, 8, 12), (number, 0, 0)))
+
+
+@pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
+def test_two_processes_write_what_one_writes(data, name, folder):
+    predictions(data)
+    assert 'processes' not in finish(data, name, num_workers=2)
+    alone = moved(data, folder)
+    assert ': 2 processes (num_workers 2, 2 cores)' in finish(data, name, '-c', EAGER, num_workers=2)
+    assert not differences(alone, moved(data, folder)) and len(alone) > 6
+
+
+def test_large_cases_get_processes_by_themselves(tmp_path):
+    """A check of 115 million voxels, of which none takes room on the disk."""
+    for folder, name in (('CT', 'volume'), ('seg', 'segmentation')):
+        for number in range(4):
+            path = tmp_path / f'data/train/{folder}/{name}-{number}.nii'
+            write(path, np.zeros((110, 512, 1), np.int16 if name == 'volume' else np.uint8), Geometry((1, 1, 2)))
+            with open(path, 'r+b') as file:
+                file.seek(42)
+                file.write((512).to_bytes(2, 'little'))
+            os.truncate(path, 352 + 110 * 512 * 512 * (2 if name == 'volume' else 1))
+    said = {workers: finish(tmp_path, 'data_prepare/check_dataset.py', status=1, num_workers=workers, check_path=f'{workers}.csv')
+            for workers in (0, 2)}
+    assert 'check of train: 2 processes (num_workers 2, 2 cores)' in said[2] or len(os.sched_getaffinity(0)) < 2
+    assert 'processes' not in said[0]
+    tables = [(tmp_path / f'{workers}.csv').read_text() for workers in (0, 2)]
+    assert tables[0] == tables[1] and tables[0].count('512 x 512') == tables[0].count('every voxel is 0') == 4
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(data):
+    for number in range(3, 12):
+        put(data, 'train', number, depth=20, width=200)
+    whole = finish(data, PREPARE) and moved(data, 'train')
+    process = start(data, PREPARE, '-c', EAGER, num_workers=2)
+    while not list((data / 'train').glob('manifest/[!.]*.json')):
+        assert process.poll() is None
+    workers = running('--ppid', str(process.pid))
+    assert sum('popen_loky' in command for command in workers.values()) == 2
+    process.kill()
+    killed = time.monotonic()
+    while running('-p', ','.join(map(str, workers))):
+        assert time.monotonic() - killed < 2
+        time.sleep(0.05)
+    process.communicate()
+    finish(data, PREPARE, '-c', EAGER, num_workers=2)
+    assert not differences(whole, content(data / 'train')) and not list(data.rglob('.part-*'))
+
+
+def torchrun(size):
+    return '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={size}'
+
+
+def test_ranks_predict_what_one_process_predicts(data):
+    for number in range(3, 6):
+        put(data, 'test', number, depth=8 + number)
+    finish(data, VAL)
+    alone = moved(data, 'pred')
+    for size in (1, 2, 3):
+        said = finish(data, VAL, *torchrun(size))
+        assert said.count('6 cases written to') == said.count('global Dice') == 1
+        assert not list(data.rglob('.part-*')) and not differences(alone, moved(data, 'pred'))
+
+
+def test_a_case_that_fails_in_a_rank_costs_no_other_and_what_is_done_is_done(data):
+    (data / 'pred/manifest').mkdir(parents=True)
+    (data / 'pred/pred-1.nii').write_text('corrected by hand')
+    said = finish(data, VAL, *torchrun(2), status=1)
+    assert said.count('failed: volume-1: ') == 1 and '2 cases written to' in said
+    assert json.loads((data / 'pred/summary.json').read_text())['failed'].keys() == {'volume-1'}
+    (data / 'pred/pred-1.nii').unlink()
+    assert '2 of 3 cases were done before' in finish(data, VAL, *torchrun(2))
+
+
+def test_other_scripts_are_not_for_torchrun(data):
+    said = finish(data, PREPARE, *torchrun(2), status=1)
+    assert 'error: torchrun is for train_ds.py and val.py; start this script with python' in said
+
+
+class Cluster:
+    """A Dask scheduler and its workers as processes of their own, which know nothing of where a run is started."""
+
+    def __init__(self, folder):
+        self.folder, self.file, self.processes = folder, folder / 'scheduler.json', []
+        self.scheduler = self.start('scheduler', '--host', '127.0.0.1', '--port', '0')
+
+    def start(self, *arguments):
+        environment = {name: value for name, value in ENVIRONMENT.items() if name != 'PYTHONPATH'}
+        environment['DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES'] = '1'
+        self.processes.append(subprocess.Popen(
+            [sys.executable, '-m', 'dask', *arguments, '--no-dashboard', '--scheduler-file', str(self.file)], cwd=self.folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
+        return self.processes[-1]
+
+    def add(self, *arguments):
+        return self.start('worker', '--host', '127.0.0.1', '--no-nanny', *arguments)
+
+
+@pytest.fixture
+def cluster(tmp_path_factory):
+    made = Cluster(tmp_path_factory.mktemp('elsewhere'))
+    end = time.monotonic() + 30
+    while not made.file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(data, cluster):
+    for number in range(3, 12):
+        put(data, 'train', number, depth=30, width=300)
+    whole = finish(data, PREPARE) and moved(data, 'train')
+    workers = {worker.pid: worker for worker in (cluster.add('--nthreads', '1'), cluster.add('--nthreads', '1'))}
+    process = start(data, PREPARE, dask_scheduler=cluster.file)
+    victim = None
+    while not victim:
+        assert process.poll() is None
+        victim = next((workers[int(path.name.split('-')[1])] for path in data.glob('train/[cs]*/.part-*')), None)
+    victim.kill()
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, out + err
+    assert 'at a time on the Dask cluster' in out and '12 cases written' in out
+    assert all(' left' in line for line in err.splitlines()), err  # Dask itself says nothing
+    assert not differences(whole, content(data / 'train')) and not list(data.rglob('.part-*'))
+
+
+def test_what_is_wrong_with_a_cluster_is_one_line(data, cluster):
+    def told():
+        said = finish(data, PREPARE, '-c', EAGER, status=1, dask_scheduler=cluster.file).splitlines()
+        assert len(said) == 1 and said[0].startswith('error: dask_scheduler')
+        return said[0]
+
+    assert 'has no workers; start some with: dask worker' in told()
+    cluster.add()
+    assert '3 cases written' in finish(data, PREPARE, dask_scheduler=cluster.file)
+    moved(data, 'train')
+    cluster.scheduler.kill()
+    assert 'wanted a Dask scheduler at' in told()
+    cluster.file.write_text('[1]')
+    assert 'wanted a Dask scheduler at' in told()
+    cluster.file.unlink()
+    assert 'No such file' in told()
+
+
+@pytest.fixture
+def on_cluster(cluster, tmp_path, monkeypatch):
+    """on_cluster(step) takes five cases through a step on two workers of two threads, from here."""
+    FIVE = [SimpleNamespace(name=f'volume-{n}', number=n, voxels=n) for n in range(5)]
+    for _ in range(2):
+        cluster.add('--nthreads', '2', '--memory-limit', '4GB')
+    with engines.client_of(str(cluster.file)) as client:
+        client.wait_for_workers(2, 30)
+    monkeypatch.chdir(tmp_path)
+    yield lambda step, bytes=1e9: cases.run(step, FIVE, 'test', workers=cases.Workers(0, str(cluster.file), bytes))
+    for key in [key for key, (_, _, folder) in lock.held.items() if folder.is_relative_to(tmp_path)]:
+        os.close(lock.held.pop(key)[0])
+    lock.written_to.clear()
+
+
+def test_cases_on_a_cluster_speak_and_fail_each_for_itself(on_cluster, capsys, tmp_path):
+    """In the folder of the run, which is not the workers'; the lines of the two threads of a worker stay apart."""
+    def step(case):
+        log.info(f'at work on {case.name}')
+        time.sleep(0.2)
+        log.info(f'done with {case.name}')
+        if case.number == 1:
+            raise InputError(os.getcwd())
+        return case.number, machine.threads()
+
+    results, failures = on_cluster(step)
+    assert results == [(n, 1) for n in (0, 2, 3, 4)] and failures == [('volume-1', str(tmp_path))]
+    said = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(said[::2]) == [f'at work on volume-{n}' for n in range(5)]
+    assert all(line.split()[-1] == following.split()[-1] for line, following in zip(said[::2], said[1::2]))
+
+
+@pytest.mark.parametrize('bytes, most', [(0.1e9, 4), (0.8e9, 2)])
+def test_no_more_cases_on_a_cluster_than_its_memory_holds(on_cluster, capsys, bytes, most):
+    """Of the largest, of 4 voxels: 0.95 GB, or 3.75, of 4 GB for the two threads of each worker."""
+    assert on_cluster(lambda case: case.number, bytes) == ([0, 1, 2, 3, 4], [])
+    assert f'test: {most} at a time on the Dask cluster' in capsys.readouterr().out
+
+
+def test_a_case_that_kills_the_workers_of_a_cluster_is_a_failure(on_cluster, cluster):
+    def step(case):
+        if case.number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return case.number
+
+    for _ in range(2):  # of four, two are killed
+        cluster.add('--nthreads', '1')
+    assert on_cluster(step) == ([0, 1, 2, 4], [('volume-3', engines.KILLED)])
+
+
+def test_a_cluster_whose_scheduler_goes_away_ends_the_run(on_cluster, cluster, monkeypatch):
+    monkeypatch.setattr(engines, 'PATIENCE', 3)
+
+    def step(case):
+        os.kill(scheduler, signal.SIGKILL)
+        time.sleep(5)
+
+    scheduler = cluster.scheduler.pid
+    with pytest.raises(InputError, match='is gone; start it again'):
+        on_cluster(step)
+
+
+def test_a_worker_of_a_cluster_with_other_modules_or_disks_does_no_case(on_cluster, monkeypatch, tmp_path):
+    def told():
+        with pytest.raises(InputError) as error:
+            on_cluster(lambda case: 1)
+        return str(error.value)
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(engines, 'ROOT', '/elsewhere')
+        assert "/elsewhere: No module named 'utilities'" in told()
+        elsewhere.setattr(engines, 'ROOT', str(ROOT))
+        on_cluster(lambda case: 1)
+        elsewhere.setattr(engines, 'ROOT', '/elsewhere')
+        assert f'it works with the modules in {ROOT}; start it again' in told()
+    lock.claim(tmp_path / 'out', 'pred_path')
+    read = engines.Path.read_text
+    monkeypatch.setattr(engines.Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read(path))
+    assert f'it does not see the folder {tmp_path / "out"} that the results go to' in told()
+
+
+def test_without_dask_the_way_to_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'distributed', None)
+    with pytest.raises(InputError, match='pip install -r requirements-dask.txt'):
+        cases.run(lambda case: 1, [SimpleNamespace(name='a', voxels=1)], 'test', workers=cases.Workers(0, 'tcp://127.0.0.1:1', 1))
