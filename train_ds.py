@@ -5,7 +5,8 @@ Out:  module_dir/net{epoch}-{loss}-{mean loss}.pth and best.pth (weights), last.
       parameters.json, train_ds.log
 
     python train_ds.py                                   one GPU, or the CPU
-    python train_ds.py --gpu=0,1 --batch_size=2          two GPUs
+    python train_ds.py --gpu=0,1 --batch_size=2          two GPUs, one process
+    torchrun --nproc_per_node=4 train_ds.py              four GPUs, a process for each; see README.md for several machines
     python train_ds.py --resume=auto                     go on after a stop, wherever it was
     python train_ds.py --pretrained_path=net550.pth      fine-tune given weights
 """
@@ -18,10 +19,10 @@ from dataset.dataset import Dataset, require_settings
 from dataset.loader import Loader
 from loss import LOSSES
 from net.ResUNet import ResUNet
-from utilities import checkpoint
+from utilities import checkpoint, ranks
 from utilities.cases import print_next
 from utilities.command_line import run
-from utilities.deep_supervision import DeepSupervision
+from utilities.deep_supervision import DeepSupervision, Steps
 from utilities.device import devices
 from utilities.lock import claim
 from utilities.log import log, log_to, progress
@@ -44,15 +45,10 @@ def main(para):
     samples = Dataset(training_set / 'ct', training_set / 'seg', para.size, para.lower, para.upper,
                       para.down_scale, para.samples_per_case)
     held_out = samples.hold_out(para.validation_cases, para.seed)
-    loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory)
     used = devices(para.gpu)
+    loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.samples_at_once * len(used))
     network = ResUNet(training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing).to(used[0])
     precision = precision_on(used[0], para.precision)
-    supervised = DeepSupervision(network, LOSSES[para.loss](), precision)
-    if len(used) > 1:
-        supervised = torch.nn.DataParallel(supervised, used)
-    elif para.compile:
-        supervised.compile()
     scaler = torch.amp.GradScaler(used[0].type, enabled=precision == torch.float16)
     optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
     air = float(normalise(para.lower, para.lower, para.upper))
@@ -69,39 +65,33 @@ def main(para):
         log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {module_dir / "last.pth"}')
     elif para.pretrained_path:
         log.info(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
-    with whole_file(module_dir / 'parameters.json') as part:
-        part.write_text(json.dumps(vars(para), indent=1))
-    steps = para.Epoch * len(loader)
-    monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, vars(para), steps, curve or [])
+    if ranks.is_first():
+        with whole_file(module_dir / 'parameters.json') as part:
+            part.write_text(json.dumps(vars(para), indent=1))
+    steps = Steps(DeepSupervision(network, LOSSES[para.loss](), precision), optimizer, scaler, used, para.compile)
+    last = para.Epoch * len(loader)
+    monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, vars(para), last, curve or [])
 
     stop = Stop()
-    bar = progress(steps, 'training', 'step', state.step)
-    while state.epoch < para.Epoch and not stop:
+    bar = progress(last, 'training', 'step', state.step)
+    while state.epoch < para.Epoch and not stop.agree():
         alpha = para.alpha * para.alpha_decay ** (state.epoch // para.alpha_epochs)
         rate = para.learning_rate * para.learning_rate_factor ** sum(state.epoch >= epoch for epoch in para.learning_rate_decay)
-        for group in optimizer.param_groups:
-            group['lr'] = rate
-        for names, ct, label in loader.epoch(state.epoch, state.batch):
-            share = torch.full((len(ct), 1), 1 / len(ct), device=used[0])
-            losses = supervised(ct.to(used[0], non_blocking=True), label.to(used[0], non_blocking=True), share).sum(0)
-            total = alpha * losses[:3].sum() + losses[3]
-            optimizer.zero_grad()
-            scaler.scale(total).backward()
-            scaler.step(optimizer)
-            scaler.update()
-
+        for names, parts in loader.epoch(state.epoch, state.batch):
+            losses = steps.step(parts, alpha, rate)
             state.step += 1
             state.batch += 1
-            monitor.add(torch.cat((losses, total[None])), names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=rate)
+            monitor.add(losses, names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=rate)
             bar.update()
             if state.step % para.print_every == 0:
                 row = monitor.record()
                 log.info('epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
                          'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60))
             if monitor.wants_sample():
+                ct, label, _ = parts[0]
                 monitor.sample(f'{names[0]}, step {state.step}', ct[0, 0], label[0], samples.geometries[names[0]], validation.predict,
                                (para.lower, para.upper))
-            if stop:
+            if stop.agree():
                 break
 
         row = monitor.record()
@@ -121,7 +111,7 @@ def main(para):
     bar.close()
     state.finish()
     monitor.close()
-    if stop:
+    if stop.agreed:
         log.info(f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto')
         return stop.status
     log.info(f'{state.step} steps, weights and loss curve written to {module_dir}')
@@ -130,4 +120,4 @@ def main(para):
 
 
 if __name__ == '__main__':
-    run(main, __doc__)
+    run(main, __doc__, under_torchrun=True)

@@ -2,10 +2,12 @@
 import atexit
 import multiprocessing
 import signal
+from itertools import islice
 
 import numpy as np
 import torch
 
+from utilities import ranks
 from utilities.errors import InputError
 from utilities.log import log
 
@@ -14,14 +16,15 @@ class Loader:
     """Batches of a Dataset, read by `num_workers` processes ahead of their use (0: by this one).
 
     Which samples an epoch holds, in which order and from which slices on, is a function of (seed, epoch): a training can go on
-    in the middle of an epoch, with another number of workers, and sees what it would have seen. A worker that is killed, as for want
-    of memory, costs a warning and one worker; the batches stay the same.
+    in the middle of an epoch, with another number of workers or ranks, and sees what it would have seen. Under torchrun each rank reads its
+    share of each batch, in parts of at most `at_once` samples (0: in one). A worker that is killed, as for want of memory, costs a warning
+    and one worker; the batches stay the same.
     """
 
-    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False):
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False, at_once=0):
+        self.samples, self.batch_size, self.seed, self.at_once = samples, batch_size, seed, at_once
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.todo, self.loader = [], None  # keys of the batches to come
+        self.todo, self.loader = [], None  # keys of the parts to come
         atexit.register(end_workers)
 
     def __len__(self):
@@ -34,18 +37,35 @@ class Loader:
         keys = list(zip(order, places))
         return [keys[i:i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
 
-    def epoch(self, epoch, first=0):
-        """(names of the cases, CT, labels) of each batch from the `first` on; CT and labels as the Dataset's, with the batch in front.
+    def parts(self, batch):
+        """Keys of the parts of a batch that this rank computes, and the share of each of its samples in the batch."""
+        own, share = batch[ranks.rank()::ranks.size()], 1 / len(batch)
+        if not own:  # fewer samples than ranks: one to be there with, which counts nothing
+            own, share = batch[:1], 0.0
+        at_once = self.at_once or len(own)
+        return [own[i:i + at_once] for i in range(0, len(own), at_once)], share
 
+    def epoch(self, epoch, first=0):
+        """(names of the cases, parts) of each batch from the `first` on: all names, and of this rank's parts (CT, labels, share).
+
+        CT and labels are the Dataset's, with the samples of the part in front; share (samples, 1): of each in the mean over the batch.
         Raises InputError for a file that cannot be read.
         """
-        todo = self.keys(epoch)[first:]
+        batches = self.keys(epoch)[first:]
+        arriving = self.read([keys for batch in batches for keys in self.parts(batch)[0]])
+        for batch in batches:
+            keys, share = self.parts(batch)
+            parts = [(ct, label, torch.full((len(ct), 1), share)) for ct, label in islice(arriving, len(keys))]
+            yield [self.samples.name(index) for index, _ in batch], parts
+
+    def read(self, todo):
+        """(CT, labels) of each list of keys, in order."""
         while todo:
             self.todo[:] = todo
             try:
                 for ct, label in self.started():
-                    names = [self.samples.name(index) for index, _ in todo.pop(0)]
-                    yield names, ct, label
+                    todo.pop(0)
+                    yield ct, label
             except InputError as error:  # a worker's comes wrapped in its traceback
                 raise InputError(str(error).splitlines()[-1].split('InputError: ', 1)[-1]) from None
             except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:  # the others: killed while it handed a batch over

@@ -33,15 +33,15 @@ def random_training_set(folder, cases):
     return folder
 
 
-def start(folder, module, **changes):
+def start(folder, module, script='train_ds.py', **changes):
     options = [f'--{name}={value}' for name, value in {**SETTINGS, 'module_dir': module, **changes}.items()]
     environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, str(ROOT / 'train_ds.py'), *options], cwd=folder, text=True, stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, str(ROOT / script), *options], cwd=folder, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, start_new_session=True, env=environment)
 
 
-def finish(folder, module, **changes):
-    run = start(folder, module, **changes)
+def finish(folder, module, script='train_ds.py', **changes):
+    run = start(folder, module, script, **changes)
     out, err = run.communicate(timeout=120)
     assert run.returncode == 0, err
     return out + err

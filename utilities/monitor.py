@@ -1,10 +1,14 @@
-"""A training as it goes: a table and a figure in module_dir always, plots and pictures in visdom whenever a server answers."""
+"""A training as it goes: a table and a figure in module_dir always, plots and pictures in visdom whenever a server answers.
+
+Under torchrun every rank keeps the curve of the whole batch, and the first alone writes and shows it.
+"""
 import math
 import time
 from pathlib import Path
 
 import torch
 
+from utilities import ranks
 from utilities.board import Board, show_parameters
 from utilities.errors import InputError
 from utilities.figures import case_picture, loss_curve, save
@@ -36,12 +40,15 @@ class Monitor:
         self.next_sample, self.parameters = 0, parameters
         self.every = max(1, steps // MOST_POINTS)
         self.board = Board(module_dir, server, port, 'training goes on, the curve is in loss.csv and loss_curve.png; start one with: '
-                                                     'make visdom') if server else None
+                                                     'make visdom') if server and ranks.is_first() else None
         if self.board:
             show_curve(self.board, self.curve, 0, self.every)
 
     def add(self, losses, names, **row):
-        """A step: a tensor of the LOSSES, which stays on its device until `record`, the names of its cases, and the other columns."""
+        """A step: a tensor of the LOSSES, which stays on its device until `record`, the names of its cases, and the other columns.
+
+        Of the ranks each brings what its own samples add to the losses.
+        """
         gpu_mb = torch.cuda.memory_reserved(losses.device) / 1e6 if losses.is_cuda else NONE
         self.waiting.append((losses.detach(), names, {
             **row, 'samples': len(names), 'validation_dice': NONE, 'gpu_mb': gpu_mb, 'seconds': time.monotonic() - self.start}))
@@ -52,7 +59,7 @@ class Monitor:
         All losses are fetched at once, since a GPU stands still for each fetch. Raises InputError for one that is not finite.
         """
         before = len(self.curve)
-        losses = torch.stack([losses for losses, _, _ in self.waiting]).tolist() if self.waiting else []
+        losses = ranks.total(torch.stack([losses for losses, _, _ in self.waiting])).tolist() if self.waiting else []
         for values, (_, names, row) in zip(losses, self.waiting):
             if not all(map(math.isfinite, values)):
                 self.write_table()
@@ -122,10 +129,14 @@ class Monitor:
             self.board.close()
 
     def write_table(self):
+        if not ranks.is_first():
+            return
         with whole_file(self.file) as part:
             part.write_text('\n'.join(self.lines) + '\n')
 
     def draw(self):
+        if not ranks.is_first():
+            return
         save(loss_curve(self.file), self.figure)
         self.drawn = time.monotonic()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utilities import checkpoint
+from utilities import checkpoint, ranks
 from utilities.errors import InputError
 from utilities.monitor import COLUMNS
 
@@ -27,7 +27,7 @@ class TrainingState:
 
     Files are written by a thread, in order, while the training goes on; `finish` waits for them. What hindered one is raised by a later
     call. `parameters` (a dict) and `samples` (a list of [case, slices]) are stored, and compared on resuming. The files in `saved` are ours
-    to remove, no others.
+    to remove, no others. Under torchrun all ranks resume and save at the same place; the first alone reads and writes.
     """
 
     def __init__(self, module_dir, network, optimizer, scaler, parameters, samples):
@@ -41,22 +41,34 @@ class TrainingState:
         """Take up last.pth as the parameter `resume` says; returns the curve so far, or None where there is no such file.
 
         'auto': refuse other parameters that change the result, or other samples; 'changed': go on with them; '': refuse, since the
-        earlier training would be lost. Raises InputError.
+        earlier training would be lost, unless it is this very run that torchrun started again. Raises InputError.
         """
+        state = ranks.share(self.found(resume) if ranks.is_first() else None)
+        if state is None:
+            if not ranks.is_first():
+                self.seed_of_its_own(0)
+            return None
+        if not ranks.is_first():
+            self.take(state)
+        return state['curve'].tolist()
+
+    def found(self, resume):
+        """The state in last.pth, taken up; None where there is no such file."""
         path = self.folder / 'last.pth'
         if not path.exists():
             return None
-        if not resume:
-            raise InputError(f'{path}: an earlier training is here; go on with it by --resume=auto, or set module_dir to a new folder')
-        state = checkpoint.load(path)
+        state = checkpoint.load(path) if resume or ranks.launch() else {}
         try:
-            differences = self.differences(state)
-            if not differences or resume == 'changed':
+            if not resume and not (ranks.launch() and state.get('launch') == ranks.launch()):
+                refused = 'an earlier training is here; go on with it by --resume=auto, or set module_dir to a new folder'
+            elif (differences := self.differences(state)) and resume != 'changed':
+                refused = f'was trained with {"; ".join(differences)}; set this back, or go on with it by --resume=changed'
+            else:
                 self.take(state)
-                return state['curve'].tolist()
+                return state
         except Exception as error:  # whatever a damaged or made-up state makes of it
-            raise InputError(f'{path}: cannot be resumed from ({checkpoint.reason(error)}); set module_dir to a new folder') from None
-        raise InputError(f'{path}: was trained with {"; ".join(differences)}; set this back, or go on with it by --resume=changed')
+            refused = f'cannot be resumed from ({checkpoint.reason(error)}); set module_dir to a new folder'
+        raise InputError(f'{path}: {refused}')
 
     def take(self, state):
         """Take up a state that `save` wrote. ValueError, and nothing of it is taken, for one of another build."""
@@ -69,14 +81,19 @@ class TrainingState:
             **dict.fromkeys(numbers, 0), 'best': 0.0,
             'optimizer': {i: {'step': torch.zeros(()), 'exp_avg': each, 'exp_avg_sq': each} for i, each in enumerate(weights)},
             'random': {**random_state(), 'cuda': state['random']['cuda']},
+            'others': [{**random_state(), 'cuda': other['cuda']} for other in state.get('others', [])],
             'curve': torch.empty(numbers['step'], len(COLUMNS), dtype=torch.float64, device='meta')}
         # NaN is what was not measured
-        held = {**state, 'curve': state['curve'].nan_to_num(posinf=math.inf, neginf=-math.inf)}
+        held = {'others': [], **state, 'curve': state['curve'].nan_to_num(posinf=math.inf, neginf=-math.inf)}
         wrong = [name for name, like in wanted.items() if not fits(held[name], like)]
         in_progress = state['curve'][:, COLUMNS.index('epoch')] == numbers['epoch'] + 1
         if wrong or min(numbers.values()) < 0 or int(in_progress.sum()) != numbers['batch'] or not all(map(OURS.fullmatch, state['saved'])):
             raise ValueError(f'wanted the state of this network, got another {", ".join(wrong) or "kind of numbers or names"}')
-        set_random(state['random'])
+        generators = [held['random'], *held['others']]
+        if ranks.is_first() or len(generators) == ranks.size():
+            set_random(generators[ranks.rank()])
+        else:
+            self.seed_of_its_own(numbers['step'])
         self.network.load_state_dict(state['network'])
         # the groups hold settings alone, which the parameters give
         self.optimizer.load_state_dict({'state': state['optimizer'], 'param_groups': self.optimizer.state_dict()['param_groups']})
@@ -84,6 +101,10 @@ class TrainingState:
             self.scaler.load_state_dict(state['scaler'])
         self.epoch, self.batch, self.step = numbers.values()
         self.best, self.saved = state['best'], list(state['saved'])
+
+    def seed_of_its_own(self, step):
+        """Another dropout than the first rank's."""
+        seed_random(int(np.random.SeedSequence([self.parameters['seed'], step, ranks.rank()]).generate_state(1)[0]))
 
     def differences(self, state):
         """What of `state` changes the result and is not as now, in words."""
@@ -98,9 +119,10 @@ class TrainingState:
         if not all(checkpoint.finite(weights) for weights in self.network.parameters()):
             raise InputError(f'step {self.step}: weights are NaN or infinite; lower learning_rate; the last good state is kept, to go on '
                              'by --resume=auto')
+        random, *others = ranks.gather(random_state())
         self.write('last.pth', {
             'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict()['state'], 'scaler': self.scaler.state_dict(),
-            'random': random_state(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best,
+            'random': random, 'others': others, 'launch': ranks.launch(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best,
             'saved': list(self.saved), 'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters,
             'samples': self.samples})
 
@@ -109,7 +131,9 @@ class TrainingState:
         self.write(name, self.network.state_dict())
         self.saved = [*(other for other in self.saved if other != name), name]
         while keep and len(self.saved) > keep:
-            self.writing.append(self.thread.submit((self.folder / self.saved.pop(0)).unlink, missing_ok=True))
+            old = self.folder / self.saved.pop(0)
+            if ranks.is_first():
+                self.writing.append(self.thread.submit(old.unlink, missing_ok=True))
 
     def save_best(self, loss):
         """best.pth, the weights of the epoch with the lowest `loss`: the mean of the output head's, or 1 - validation Dice."""
@@ -119,6 +143,8 @@ class TrainingState:
 
     def write(self, name, content):
         """Have a copy of the content written. Raises the OSError of an earlier file."""
+        if not ranks.is_first():
+            return
         while self.writing and (self.writing[0].done() or len(self.writing) > QUEUE):
             self.writing.popleft().result()
         self.writing.append(self.thread.submit(checkpoint.save, self.folder / name, copied(content)))
@@ -160,13 +186,19 @@ def seed_random(seed):
 def random_state():
     """State of every random generator of this process, in types that weights_only reads."""
     name, keys, *rest = np.random.get_state()
-    return {'torch': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    return {'torch': torch.get_rng_state(), 'cuda': [torch.cuda.get_rng_state(gpu) for gpu in gpus()],
             'python': random.getstate(), 'numpy': (name, keys.tolist(), *rest)}
+
+
+def gpus():
+    """Numbers of the GPUs that this process may use: under torchrun its own, to touch no other's memory."""
+    return [ranks.local_rank()] if ranks.size() > 1 and torch.cuda.is_available() else range(torch.cuda.device_count())
 
 
 def set_random(state):
     torch.set_rng_state(state['torch'])
-    if len(state['cuda']) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state['cuda'])
+    if len(state['cuda']) == len(gpus()):
+        for gpu, one in zip(gpus(), state['cuda']):
+            torch.cuda.set_rng_state(one, gpu)
     random.setstate(state['python'])
     np.random.set_state(state['numpy'])

@@ -23,8 +23,9 @@ def samples(tmp_path):
 
 def equal(one, other):
     assert len(one) == len(other)
-    for (names, *tensors), (other_names, *others) in zip(one, other):
-        assert names == other_names and all(torch.equal(a, b) for a, b in zip(tensors, others))
+    for (names, parts), (other_names, others) in zip(one, other):
+        assert names == other_names and len(parts) == len(others)
+        assert all(torch.equal(a, b) for part, other in zip(parts, others) for a, b in zip(part, other))
 
 
 def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
@@ -33,8 +34,28 @@ def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
     assert sorted(index for index, _ in keys) == list(range(15)) and len(loader) == 8 == len(loader.keys(0))
     assert loader.keys(0) != loader.keys(1) and loader.keys(0) != Loader(samples, 2, seed=1).keys(0)
     assert all(0 <= place < 1 for _, place in keys)
-    for names, ct, label in loader.epoch(0):
+    for names, [(ct, label, share)] in loader.epoch(0):
         assert len(names) == len(ct) == len(label) and ct.shape[1:] == (1, 8, 8, 8) and label.shape[1:] == (8, 16, 16)
+        assert share.tolist() == [[1 / len(ct)]] * len(ct)
+
+
+@pytest.mark.parametrize('ranks', [1, 2, 3, 5])
+@pytest.mark.parametrize('at_once', [0, 1, 2])
+def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, at_once):
+    """Fifteen samples, four a step and three in the last: each counts once, and the shares of a step add up to one."""
+    whole = list(Loader(samples, 4).epoch(1))
+    monkeypatch.setenv('WORLD_SIZE', str(ranks))
+    seen = [[] for _ in whole]
+    for rank in range(ranks):
+        monkeypatch.setenv('RANK', str(rank))
+        for (names, parts), (all_names, _), step in zip(Loader(samples, 4, at_once=at_once, num_workers=rank % 2).epoch(1), whole, seen):
+            assert names == all_names and parts and all(len(ct) <= (at_once or 4) for ct, _, _ in parts)
+            step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
+    for step, (names, [(cts, _, _)]) in zip(seen, whole):
+        counted = [ct for ct, share in step if share]
+        assert len(counted) == len(names) and sum(share for _, share in step) == pytest.approx(1)
+        assert all(any(torch.equal(ct, other) for other in counted) for ct in cts)
+        assert len(step) == max(len(names), ranks)  # a rank without a sample is there with another's, which counts nothing
 
 
 def test_workers_and_the_global_generator_change_nothing(samples):
