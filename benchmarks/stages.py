@@ -5,11 +5,13 @@ size have no plain way beside them.
 """
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -377,6 +379,157 @@ def scripts(folder, repeats):
     return [of_cases(Path(script).name, took[script, 1], took[script, several], several) for script, cases in took if cases == 1]
 
 
+def peak_memory(folder, repeats):
+    """peak memory of a case"""
+    from data_prepare import check_dataset, get_training_set
+    from Densecrf import crf
+    from utilities.cases import WORKER_BYTES
+    rows = []
+    for name, stage, bytes_per_voxel, dtype, thickness in (
+            ('check', 'check', check_dataset.BYTES, np.int16, 1.0), ('check', 'check', check_dataset.BYTES, np.float32, 1.0),
+            ('training set, 1 mm', 'prepare', get_training_set.BYTES, np.int16, 1.0),
+            ('training set, 1 mm', 'prepare', get_training_set.BYTES, np.float32, 1.0),
+            ('training set, 5 mm to 1 mm', 'prepare', get_training_set.BYTES, np.int16, 5.0),
+            ('3D CRF', 'crf', crf.BYTES, np.int16, 1.0), ('3D CRF', 'crf', crf.BYTES, np.float32, 1.0)):
+        megabytes = {}
+        for depth in (100, 300):
+            ct, label, geometry = scan(depth, thickness=thickness)
+            scored_case(folder, ct.astype(dtype), label, geometry)
+            seconds, megabytes[ct.size] = as_process([ROOT / 'benchmarks/one_case.py', stage, folder], folder)
+        rows.append({'stage': f'peak memory of a case, {name}, {np.dtype(dtype)}',
+                     **of_memory(seconds, megabytes, bytes_per_voxel, WORKER_BYTES)})
+    return rows
+
+
+def of_memory(seconds, megabytes, bytes_per_voxel, worker_bytes):
+    """Row of peaks, {voxels of the CT: MB}, beside what utilities/cases.py reckons with."""
+    small, large = sorted(megabytes)
+    slope = (megabytes[large] - megabytes[small]) * 1e6 / (large - small)
+    reached = all(1e6 * peak <= worker_bytes + bytes_per_voxel * voxels for voxels, peak in megabytes.items())
+    return {**alone(seconds, megabytes[large], f'{megabytes[small]:.0f} MB with {small / 1e6:.0f} M voxels, {megabytes[large]:.0f} MB with '
+                    f'{large / 1e6:.0f} M: {slope:.1f} bytes a voxel'),
+            'goal': f'at most {bytes_per_voxel:g} bytes a voxel and {worker_bytes / 1e6:.0f} MB', 'reached': reached}
+
+
+def throughput(folder, repeats):
+    """cases on 1 and on 2 processes"""
+    row, rows = scored_case(folder, *scan(160)), []
+    for script, cases, parallel_inside, options in (
+            ('data_prepare/get_training_set.py', 80, False, []), ('Densecrf/3D-CRF.py', 16, True, []),
+            ('Densecrf/2D-CRF.py', 4, False, ['--crf_engine=pydensecrf'])):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            predicted(Path(place), cases, folder, row)
+            took = {}
+            for turn in range(repeats):
+                for way, processes in (('one core', 1), ('1', 1), ('2', 2)):
+                    command = [ROOT / script, '--visdom_server=', f'--num_workers={processes}', '--train_ct_path=data/test/CT/',
+                               '--train_seg_path=data/test/seg/', *options]
+                    run = as_process(command, Path(place), 1 if way == 'one core' else None)
+                    took[way] = min(run, took.get(way, run))
+                    for made in ('train', 'crf'):
+                        shutil.rmtree(Path(place, made), ignore_errors=True)
+        name = ', '.join([Path(script).name, *options, f'{cases} cases of 160 x 512 x 512'])
+        rows.append(of_processes(name, took, parallel_inside))
+    return rows
+
+
+def of_processes(name, took, parallel_inside):
+    """Row of a script's (seconds, MB): `took` by 'one core', '1' process and '2' processes."""
+    (core_s, _), (one_s, one_mb), (two_s, two_mb) = (took[way] for way in ('one core', '1', '2'))
+    return {'stage': name, 'plain_s': one_s, 'ours_s': two_s, 'plain_mb': one_mb, 'ours_mb': two_mb,
+            'goal': '' if parallel_inside else '>= 1.7 x', 'reached': parallel_inside or one_s / two_s >= 1.7,
+            'agreement': f'plain: one process{", which takes all cores" * parallel_inside}; ours: two; '
+                         f'{core_s / two_s:.2f} x one process on one core'}
+
+
+def one_core(folder, repeats):
+    """a case on one core"""
+    from benchmarks.one_case import prepare, refine
+    from utilities.command_line import settings
+    from utilities.machine import limit_threads
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    limit_threads(1)
+    para, rows = settings(['--visdom_server=']), []
+    for script, function in (('get_training_set.py', prepare), ('3D-CRF.py', refine)):
+        took = {}
+        for depth in (160, 448):
+            scored_case(folder, *scan(depth, thickness=300 / depth))
+            case = Case(folder / 'volume.nii', folder / 'segmentation.nii')
+            function(case, folder, para)  # compiles
+            took[depth] = sorted(measured(lambda: function(case, folder, para))[0] for _ in range(repeats))[repeats // 2]
+        rows.append(of_slices(script, took, memory('VmHWM') / 1e6))
+    return rows
+
+
+def first_process(folder, repeats):
+    """what a case costs the first process"""
+    from utilities import engines
+    from utilities.check import check_header
+    from utilities.command_line import settings
+    from utilities.manifest import Manifest
+    from utilities.tables import write_tables
+    cases, many = [], 2000
+    row = scored_case(folder, *scan(16, 64))
+    manifest = Manifest(folder / 'made', {}, 'pred_path')
+    for number in range(200):
+        case = Case(folder / 'volume.nii', folder / 'segmentation.nii')
+        (manifest.folder / f'{number}.nii').write_text('')
+        manifest.add(str(number), case.files, [f'{number}.nii'], row)
+        cases.append(case)
+
+    def look():
+        for number, case in enumerate(cases):
+            check_header(case, True, 0.1)
+            manifest.done(str(number), case.files)
+
+    def handed_out(engine):
+        """Seconds a case of `many` that are no work, without the start: each step returns its case as text."""
+        times = []
+        for number, _ in engine([(number, f'{number}') for number in range(many)]):
+            times.append(time.perf_counter())
+        return (times[-1] - times[many // 10]) / (many - 1 - many // 10)
+
+    store = torch.distributed.TCPStore('127.0.0.1', 0, is_master=True)
+    look_s = measured(look)[0] / len(cases)
+    rank_s = measured(lambda: [store.add('place', 1) for _ in range(many)])[0] / many
+    table_s = measured(lambda: write_tables(folder, 'result', [{**row, 'case': str(number)} for number in range(many)],
+                                            vars(settings([])), []))[0] / many
+    process_s = handed_out(lambda to_do: engines.in_processes([str], to_do, None, 2, 1))
+    with dask_cluster(folder) as scheduler:
+        dask_s = handed_out(lambda to_do: engines.on_cluster([str], to_do, None, 'benchmark', scheduler, 1e6))
+    parts = {'look_s': look_s, 'process_s': process_s, 'dask_s': dask_s, 'rank_s': rank_s, 'table_s': table_s}
+    remark = ('first look {look_s:.2g} ms; handing out: process {process_s:.2g} ms, Dask {dask_s:.2g} ms, torchrun {rank_s:.2g} ms; '
+              'row of the tables {table_s:.2g} ms').format(**{name: 1e3 * seconds for name, seconds in parts.items()})
+    return {**parts, **alone(look_s + dask_s + table_s, memory('VmHWM') / 1e6, remark)}
+
+
+@contextmanager
+def dask_cluster(folder):
+    """The scheduler file of a Dask cluster of two workers on this machine."""
+    scheduler, started = folder / 'scheduler.json', []
+    try:
+        for kind, options in (('scheduler', ['--host=127.0.0.1', '--port=0', '--no-dashboard']),
+                              ('worker', ['--nworkers=2', '--nthreads=1', '--no-dashboard', f'--local-directory={folder}'])):
+            command = [sys.executable, '-m', f'distributed.cli.dask_{kind}', f'--scheduler-file={scheduler}', *options]
+            started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            while not scheduler.exists():
+                time.sleep(0.1)
+        yield str(scheduler)
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
+
+
+def of_slices(script, took, megabytes):
+    """Row of a script's seconds for a case, by its slices: what each slice adds, and what a case takes besides."""
+    few, many = sorted(took)
+    slice_s = (took[many] - took[few]) / (many - few)
+    case_s = max(0, took[few] - few * slice_s)
+    return {'stage': f'{script}, a case of {many} x 512 x 512 on one core', 'case_s': case_s, 'slice_s': slice_s,
+            **alone(took[many], megabytes, f'{case_s:.2g} s and {1e3 * slice_s:.2g} ms a slice')}
+
+
 def scored_case(folder, ct, label, geometry):
     """Write volume.nii, segmentation.nii and a prediction, pred.nii, into folder; returns the prediction's row of val.py's table."""
     from utilities.post_process import keep_liver
@@ -405,11 +558,16 @@ def predicted(place, cases, folder, row):
     pandas.DataFrame({name: values.get(name, losses) for name in COLUMNS}).to_csv(place / 'module/loss.csv', index=False)
 
 
-def as_process(command, folder):
-    """(seconds, MB at the peak, all of the process) of a Python script with its options, run in `folder`."""
+def as_process(command, folder, cores=None):
+    """(seconds, MB at the peak, all of the process) of a Python script with its options, run in `folder`; None: on all cores.
+
+    Of a script that starts processes, the MB of the largest of them.
+    """
     Path('/proc/self/clear_refs').write_text('5')  # else a child's peak is at least the highest that this process had
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL)
+    taken = sorted(os.sched_getaffinity(0))[:cores]
+    process = subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.DEVNULL,
+                               preexec_fn=lambda: os.sched_setaffinity(0, taken))
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(f'{command[0]} ended with status {status}')
@@ -477,9 +635,9 @@ def gpu_window(folder, repeats):
             'agreement': f'{equal:.3%} of the mask; {rate / matrix_rate():.0%} of the bf16 matrix rate'}
 
 
-STAGES = {stage.__name__: stage for stage in (zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, safe_training,
-                                              monitored_training, training_lits, val_200, val_1000, scripts, gpu_training,
-                                              gpu_window)}
+STAGES = {stage.__name__: stage for stage in (
+    zoom, prepare, sample, components, metrics, crf_3d, crf_2d, window, training, safe_training, monitored_training, training_lits, val_200,
+    val_1000, scripts, peak_memory, throughput, one_core, first_process, gpu_training, gpu_window)}
 
 
 if __name__ == '__main__':

@@ -1,4 +1,8 @@
 """The plain ways and the scene that the benchmark compares with, on small inputs."""
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,8 @@ from benchmarks import plain
 from benchmarks.benchmark import table
 from benchmarks.measure import measured, memory, side_by_side
 from benchmarks.scene import dice, rough, scan
-from benchmarks.stages import STAGES, alone, as_process, of_cases, predicted, scored_case, trainers
+from benchmarks.stages import (ROOT, STAGES, alone, as_process, dask_cluster, of_cases, of_memory, of_processes, of_slices, predicted,
+                               scored_case, trainers)
 from net.ResUNet import ResUNet
 from tests.Densecrf.test_crf import brute_force
 from tests.Densecrf.test_crf import scene as crf_scene
@@ -80,6 +85,60 @@ def test_a_process_is_measured_alone(tmp_path):
     assert 0.5 < seconds < 5 and 300 < megabytes < max(350, memory('VmRSS') / 1e6 + 100)
     with pytest.raises(RuntimeError, match=r'script\.py ended with status'):
         as_process([script, '3'], tmp_path)
+
+
+def test_a_process_is_held_to_so_many_cores(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text('import os, sys\nsys.exit(len(os.sched_getaffinity(0)) != int(sys.argv[1]))\n')
+    as_process([script, '1'], tmp_path, 1)
+    as_process([script, str(len(os.sched_getaffinity(0)))], tmp_path)
+
+
+def test_peak_memory_is_told_a_voxel_and_held_against_what_is_reckoned_with():
+    """500 MB and 3 bytes a voxel: 530 MB with 10 million voxels, 590 MB with 30."""
+    peaks = {30_000_000: 590.0, 10_000_000: 530.0}
+    row = of_memory(7.5, peaks, 3, 500e6)
+    assert row['reached'] and row['ours_mb'] == 590 and row['agreement'].endswith(': 3.0 bytes a voxel')
+    assert row['goal'] == 'at most 3 bytes a voxel and 500 MB'
+    assert not of_memory(7.5, peaks, 2.9, 500e6)['reached'] and not of_memory(7.5, peaks, 3, 499e6)['reached']
+
+
+def test_two_processes_are_held_against_one_where_that_has_one_core():
+    took = {'one core': (17.0, 400.0), '1': (17.0, 450.0), '2': (10.0, 420.0)}
+    row = of_processes('prepare', took, False)
+    assert (row['plain_s'], row['ours_s'], row['plain_mb'], row['ours_mb'], row['reached']) == (17, 10, 450, 420, True)
+    assert row['goal'] == '>= 1.7 x' and '1.70 x one process on one core' in row['agreement']
+    slower = {**took, '1': (16.9, 450.0)}
+    assert not of_processes('prepare', slower, False)['reached']
+    assert of_processes('CRF', slower, True)['reached'] and 'takes all cores' in of_processes('CRF', slower, True)['agreement']
+
+
+def test_seconds_of_a_case_and_of_a_slice_come_apart():
+    """0.5 s a case and 2 ms a slice: 0.7 s for 100 slices, 1.5 s for 500."""
+    row = of_slices('prepare', {500: 1.5, 100: 0.7}, 300.0)
+    assert (row['case_s'], row['slice_s']) == pytest.approx((0.5, 0.002)) and row['ours_s'] == 1.5
+    assert row['agreement'] == '0.5 s and 2 ms a slice'
+    assert of_slices('prepare', {100: 0.1, 500: 1.5}, 300.0)['case_s'] == 0
+
+
+@pytest.mark.parametrize('stage', ['check', 'prepare', 'crf'])
+def test_one_case_is_done_alone(tmp_path, stage):
+    scored_case(tmp_path, *scan(96, 64, 1.0))
+    seconds, megabytes = as_process([ROOT / 'benchmarks/one_case.py', stage, tmp_path], tmp_path)
+    made = {'check': [], 'prepare': ['ct.nii', 'seg.nii'], 'crf': ['crf/crf.nii']}[stage]
+    assert seconds > 0 and megabytes > 100 and all((tmp_path / name).is_file() for name in made)
+
+
+def test_a_cluster_is_there_and_gone(tmp_path):
+    distributed = pytest.importorskip('distributed')
+    with dask_cluster(tmp_path) as scheduler:
+        with distributed.Client(scheduler_file=scheduler) as client:
+            client.wait_for_workers(2, 30)
+            processes = [*client.run(os.getpid).values(), client.run_on_scheduler(os.getpid)]
+    deadline = time.monotonic() + 10
+    while any(Path(f'/proc/{process}').exists() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(set(processes)) == 3 and not any(Path(f'/proc/{process}').exists() for process in processes)
 
 
 def test_the_scripts_find_what_the_benchmark_lays_out(tmp_path, script):

@@ -1,0 +1,35 @@
+"""One case of a CPU stage, for the benchmark to take the peak of its memory: python benchmarks/one_case.py {check,prepare,crf} FOLDER
+
+In:   FOLDER/volume.nii, segmentation.nii, pred.nii
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_prepare import check_dataset, get_training_set
+from Densecrf import crf
+from utilities.command_line import settings
+from utilities.manifest import Manifest
+from utilities.volume import Case, write
+
+
+def check(case, folder, para):
+    check_dataset.look(case, 'train', para)
+
+
+def prepare(case, folder, para):
+    volumes = get_training_set.training_volumes(case, **{name: getattr(para, name) for name in get_training_set.SETTINGS})
+    for name, volume in zip(('ct', 'seg'), volumes):
+        write(folder / f'{name}.nii', *volume)
+
+
+def refine(case, folder, para):
+    crf.refine_case(crf.Prediction(case, folder / 'pred.nii'), Manifest(folder / 'crf', {}, 'crf_path'), para.grid_tolerance, 3,
+                    **{name: getattr(para, name) for name in crf.SETTINGS})
+
+
+if __name__ == '__main__':
+    stage, folder = sys.argv[1], Path(sys.argv[2])
+    {'check': check, 'prepare': prepare, 'crf': refine}[stage](
+        Case(folder / 'volume.nii', folder / 'segmentation.nii'), folder, settings([]))
