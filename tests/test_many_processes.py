@@ -17,7 +17,7 @@ from tests.torture.compare import content, differences
 from utilities import cases, engines, lock, machine
 from utilities.errors import InputError
 from utilities.log import log
-from utilities.volume import Geometry, write
+from utilities.volume import Geometry, read, write
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
@@ -70,15 +70,15 @@ def test_two_processes_write_what_one_writes(data, name, folder):
 
 
 def test_large_cases_get_processes_by_themselves(tmp_path):
-    """A check of 115 million voxels, of which none takes room on the disk."""
+    """A check of 430 million voxels, of which none takes room on the disk."""
     for folder, name in (('CT', 'volume'), ('seg', 'segmentation')):
         for number in range(4):
             path = tmp_path / f'data/train/{folder}/{name}-{number}.nii'
-            write(path, np.zeros((110, 512, 1), np.int16 if name == 'volume' else np.uint8), Geometry((1, 1, 2)))
+            write(path, np.zeros((410, 512, 1), np.int16 if name == 'volume' else np.uint8), Geometry((1, 1, 2)))
             with open(path, 'r+b') as file:
                 file.seek(42)
                 file.write((512).to_bytes(2, 'little'))
-            os.truncate(path, 352 + 110 * 512 * 512 * (2 if name == 'volume' else 1))
+            os.truncate(path, 352 + 410 * 512 * 512 * (2 if name == 'volume' else 1))
     said = {workers: finish(tmp_path, 'data_prepare/check_dataset.py', status=1, num_workers=workers, check_path=f'{workers}.csv')
             for workers in (0, 2)}
     assert 'check of train: 2 processes (num_workers 2, 2 cores)' in said[2] or len(os.sched_getaffinity(0)) < 2
@@ -131,9 +131,22 @@ def test_a_case_that_fails_in_a_rank_costs_no_other_and_what_is_done_is_done(dat
     assert '2 of 3 cases were done before' in finish(data, VAL, *torchrun(2))
 
 
+def test_a_rank_that_is_killed_in_the_middle_of_a_case_is_started_again(data):
+    for number in range(3, 12):
+        put(data, 'test', number, depth=30)
+    whole = finish(data, VAL) and moved(data, 'pred')
+    process = start(data, VAL, *torchrun(2), '--max-restarts=1')
+    while not list((data / 'pred/manifest').glob('[!.]*.json')):
+        assert process.poll() is None
+    os.kill(max(map(int, running('--ppid', str(process.pid)))), signal.SIGKILL)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0 and 'cases were done before' in out, err
+    assert not differences(whole, content(data / 'pred')) and not list(data.rglob('.part-*'))
+
+
 def test_other_scripts_are_not_for_torchrun(data):
     said = finish(data, PREPARE, *torchrun(2), status=1)
-    assert 'error: torchrun is for train_ds.py and val.py; start this script with python' in said
+    assert said.count('error: torchrun is for train_ds.py and val.py; start this script with python') == 1
 
 
 class Cluster:
@@ -168,22 +181,33 @@ def cluster(tmp_path_factory):
         process.wait()
 
 
-def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(data, cluster):
+@pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
+def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(data, cluster, name, folder):
     for number in range(3, 12):
-        put(data, 'train', number, depth=30, width=300)
-    whole = finish(data, PREPARE) and moved(data, 'train')
+        put(data, 'train' if name == PREPARE else 'test', number, depth=30, width=300)
+    for number in range(12):
+        path = data / f'data/test/CT/volume-{number}.nii'
+        if path.exists():
+            ct, geometry = read(path)
+            mask = np.zeros(ct.shape, np.uint8)
+            mask[3:-3, 10:20, 10:20] = 1
+            write(data / f'pred/pred-{number}.nii', mask, geometry)
+    whole = finish(data, name) and moved(data, folder)
     workers = {worker.pid: worker for worker in (cluster.add('--nthreads', '1'), cluster.add('--nthreads', '1'))}
-    process = start(data, PREPARE, dask_scheduler=cluster.file)
+    process = start(data, name, dask_scheduler=cluster.file)
     victim = None
     while not victim:
         assert process.poll() is None
-        victim = next((workers[int(path.name.split('-')[1])] for path in data.glob('train/[cs]*/.part-*')), None)
+        parts = [path for path in data.glob(f'{folder}/**/.part-*') if int(path.name.split('-')[1]) in workers]
+        victim = next((workers[int(path.name.split('-')[1])] for path in parts), None)
     victim.kill()
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     assert 'at a time on the Dask cluster' in out and '12 cases written' in out
     assert all(' left' in line for line in err.splitlines()), err  # Dask itself says nothing
-    assert not differences(whole, content(data / 'train')) and not list(data.rglob('.part-*'))
+    for summary in (data / folder).glob('summary*'):  # it tells the parameters, of which this is one
+        summary.write_text(summary.read_text().replace(str(cluster.file), ''))
+    assert not differences(whole, content(data / folder)) and not list(data.rglob('.part-*'))
 
 
 def test_what_is_wrong_with_a_cluster_is_one_line(data, cluster):

@@ -15,7 +15,7 @@ from utilities.errors import one_line
 from utilities.log import log, progress
 
 LOOKS = 8  # cases looked at side by side: each is a wait for the disk
-WORTH = 100e6  # voxels whose work is longer than the start of one more process
+WORTH = 400e6  # voxels whose work is longer than the start of one more process: three or four CTs
 WORKER_BYTES = 550e6  # of a worker process without a case: Python with its libraries
 
 

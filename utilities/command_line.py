@@ -94,7 +94,7 @@ def run(main, doc, under_torchrun=False):
         leave(stopped.args[0] if stopped.args else signal.SIGINT)
     except RuntimeError as error:
         if ranks.is_loss(error):
-            fail('another rank of this run was lost, see what it says; torchrun starts all again with --max-restarts, or start the run again')
+            fail('another rank of this run was lost, see what it says; torchrun starts all again with --max-restarts')
         if 'out of memory' not in str(error):
             raise
         fail('the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or precision=bf16, '
@@ -102,7 +102,8 @@ def run(main, doc, under_torchrun=False):
 
 
 def fail(why):
-    log.error(one_line(f'error: {why}'))
+    if not ranks.said(f'error: {why}'):
+        log.error(one_line(f'error: {why}'))
     sys.exit(1)
 
 

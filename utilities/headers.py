@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from utilities.errors import InputError
 
 TEXT = 2 ** 20  # bytes; no text header is longer
+BINARY = 2 ** 16  # bytes that hold a NIfTI header, packed or not: of many files on a slow disk each MB counts
 FARTHEST = 1e6  # mm
 MARGIN = 2 ** 26  # bytes before the voxels of a NIfTI file: ITK takes memory for extensions of that size
 DEFLATE = 1032  # most bytes that one byte of gzip or zlib data expands to
@@ -72,7 +73,7 @@ def parse(path, ending):
     try:
         size = path.stat().st_size
         with open(path, 'rb') as file:
-            begin = file.read(TEXT)
+            begin = file.read(BINARY if '.nii' in ending else TEXT)
     except OSError as error:
         raise InputError(f'{path}: cannot be read ({error.strerror})') from None
     try:

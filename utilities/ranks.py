@@ -113,6 +113,16 @@ def is_loss(error):
     return isinstance(error, distributed.DistError) or 'gloo' in str(error)
 
 
+def said(line):
+    """Has another rank said this before? Then once is enough."""
+    if store is None:
+        return local_rank() > 0
+    try:
+        return store.add(f'said {line}', 1) > 1
+    except RuntimeError:  # whoever kept the store is gone
+        return False
+
+
 def share(value):
     """The first rank's value, on every rank."""
     if size() == 1:

@@ -44,7 +44,8 @@ def write_tables(folder, name, rows, parameters, failures, **more):
     intersection = table.pop('intersection').sum() if scored else 0
     first = [column for column in FIRST if column in table]
     table = table[first + [column for column in table if column not in first]]
-    statistics = table.agg(['mean', 'std', 'min', 'max'])
+    with np.errstate(invalid='ignore'):  # an empty mask is infinitely far away
+        statistics = table.agg(['mean', 'std', 'min', 'max'])
     workbook = io.BytesIO()  # in memory first: on a full disk zipfile would tell more than the one line
     with pandas.ExcelWriter(workbook, engine='openpyxl') as file:
         table.to_excel(file, sheet_name='liver')

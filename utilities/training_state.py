@@ -122,8 +122,8 @@ class TrainingState:
         random, *others = ranks.gather(random_state())
         self.write('last.pth', {
             'network': self.network.state_dict(), 'optimizer': self.optimizer.state_dict()['state'], 'scaler': self.scaler.state_dict(),
-            'random': random, 'others': others, 'launch': ranks.launch(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step, 'best': self.best,
-            'saved': list(self.saved), 'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters,
+            'random': random, 'others': others, 'launch': ranks.launch(), 'epoch': self.epoch, 'batch': self.batch, 'step': self.step,
+            'best': self.best, 'saved': list(self.saved), 'curve': torch.tensor(curve, dtype=torch.float64), 'parameters': self.parameters,
             'samples': self.samples})
 
     def save_network(self, name, keep=0):
