@@ -14,7 +14,7 @@ setup: .venv/ready
 	CYTHON_FORCE_REGEN=1 $(VENV)/python -m pip install -q --disable-pip-version-check --build-constraint build-constraints.txt \
 	  -r requirements-crf.txt >.venv/pydensecrf.log 2>&1 || \
 	  echo "pydensecrf could not be built (a C++ compiler is needed; see .venv/pydensecrf.log): the CRF engine 'pydensecrf' is missing, all else works"
-	$(VENV)/python utilities/visdom_front_end.py || true
+	$(VENV)/python tools/visdom_front_end.py || true
 	touch $@
 
 demo: setup
@@ -27,13 +27,13 @@ demo: setup
 	$(MAKE) figures report
 
 figures: setup
-	$(VENV)/python utilities/draw_figures.py $(DEMO)
+	$(VENV)/python scripts/draw_figures.py $(DEMO)
 
 report: setup
-	$(VENV)/python utilities/write_report.py $(DEMO)
+	$(VENV)/python scripts/write_report.py $(DEMO)
 
 visdom: setup
-	$(VENV)/python utilities/visdom_server.py $(VISDOM_EXTRA)
+	$(VENV)/python scripts/visdom_server.py $(VISDOM_EXTRA)
 
 screenshots: setup
 	SCREENSHOTS=img $(VENV)/python -m pytest -q tests/browser
@@ -52,6 +52,6 @@ torture: setup
 
 # the tables that other files decide
 readme: setup
-	$(VENV)/python utilities/parameter_table.py
+	$(VENV)/python tools/parameter_table.py
 	$(VENV)/python benchmarks/lits_estimate.py
 	$(VENV)/python benchmarks/scale.py

@@ -10,6 +10,7 @@ Out:  module_dir/net{epoch}-{loss}-{mean loss}.pth and best.pth (weights), last.
     python train_ds.py --resume=auto                     go on after a stop, wherever it was
     python train_ds.py --pretrained_path=net550.pth      fine-tune given weights
 """
+
 import json
 from pathlib import Path
 
@@ -19,35 +20,51 @@ from dataset.dataset import Dataset, require_settings
 from dataset.loader import Loader
 from loss import LOSSES
 from net.ResUNet import ResUNet
-from utilities import checkpoint, ranks
-from utilities.cases import print_next
-from utilities.command_line import run
-from utilities.deep_supervision import DeepSupervision, Steps
-from utilities.device import devices
-from utilities.lock import claim
-from utilities.log import log, log_to, progress
-from utilities.monitor import Monitor
-from utilities.precision import precision_on
-from utilities.preprocess import normalise
-from utilities.stop import Stop
-from utilities.training_state import TrainingState, seed_random
-from utilities.validation import Validation
-from utilities.volume import whole_file
+from utilities.base import distributed
+from utilities.base.atomic_write import atomic_write
+from utilities.base.folder_lock import lock_folder
+from utilities.base.log import log, log_to_file, progress_bar
+from utilities.base.signals import Stop
+from utilities.image.preprocess import normalise
+from utilities.inference import checkpoint
+from utilities.inference.devices import devices
+from utilities.inference.precision import precision_on
+from utilities.run.script import print_next, run_script
+from utilities.training.deep_supervision import DeepSupervision, Steps
+from utilities.training.training_state import TrainingState, seed_random
+from utilities.training.validation import Validation
+from utilities.viewing.training_monitor import Monitor
 
 
 def main(para):
     seed_random(para.seed)
     torch.backends.cudnn.benchmark = para.cudnn_benchmark
-    claim(para.training_set_path, 'training_set_path', shared=True)
-    require_settings(para.training_set_path, lower=para.lower, upper=para.upper, down_scale=para.down_scale,
-                     slice_thickness=para.slice_thickness)
+    lock_folder(para.training_set_path, 'training_set_path', shared=True)
+    require_settings(
+        para.training_set_path,
+        lower=para.lower,
+        upper=para.upper,
+        down_scale=para.down_scale,
+        slice_thickness=para.slice_thickness,
+    )
     training_set = Path(para.training_set_path)
-    samples = Dataset(training_set / 'ct', training_set / 'seg', para.size, para.lower, para.upper,
-                      para.down_scale, para.samples_per_case)
+    samples = Dataset(
+        training_set / 'ct',
+        training_set / 'seg',
+        para.size,
+        para.lower,
+        para.upper,
+        para.down_scale,
+        para.samples_per_case,
+    )
     held_out = samples.hold_out(para.validation_cases, para.seed)
     used = devices(para.gpu)
-    loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.samples_at_once * len(used))
-    network = ResUNet(training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing).to(used[0])
+    loader = Loader(
+        samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.samples_at_once * len(used)
+    )
+    network = ResUNet(
+        training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
+    ).to(used[0])
     precision = precision_on(used[0], para.precision)
     scaler = torch.amp.GradScaler(used[0].type, enabled=precision == torch.float16)
     optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
@@ -55,8 +72,8 @@ def main(para):
     validation = Validation(network, held_out, para.size, para.threshold, used[0], precision, air)
 
     module_dir = Path(para.module_dir)
-    claim(module_dir, 'module_dir')
-    log_to(module_dir / 'train_ds.log')
+    lock_folder(module_dir, 'module_dir')
+    log_to_file(module_dir / 'train_ds.log')
     if held_out:
         log.info(f'held out for validation: {", ".join(case.name for case in held_out.cases)}')
     state = TrainingState(module_dir, network, optimizer, scaler, vars(para), samples.depths())
@@ -65,18 +82,20 @@ def main(para):
         log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {module_dir / "last.pth"}')
     elif para.pretrained_path:
         log.info(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
-    if ranks.is_first():
-        with whole_file(module_dir / 'parameters.json') as part:
+    if distributed.is_main_process():
+        with atomic_write(module_dir / 'parameters.json') as part:
             part.write_text(json.dumps(vars(para), indent=1))
     steps = Steps(DeepSupervision(network, LOSSES[para.loss](), precision), optimizer, scaler, used, para.compile)
     last = para.Epoch * len(loader)
     monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, vars(para), last, curve or [])
 
     stop = Stop()
-    bar = progress(last, 'training', 'step', state.step)
+    bar = progress_bar(last, 'training', 'step', state.step)
     while state.epoch < para.Epoch and not stop.agree():
         alpha = para.alpha * para.alpha_decay ** (state.epoch // para.alpha_epochs)
-        rate = para.learning_rate * para.learning_rate_factor ** sum(state.epoch >= epoch for epoch in para.learning_rate_decay)
+        rate = para.learning_rate * para.learning_rate_factor ** sum(
+            state.epoch >= epoch for epoch in para.learning_rate_decay
+        )
         for names, parts in loader.epoch(state.epoch, state.batch):
             losses = steps.step(parts, alpha, rate)
             state.step += 1
@@ -85,12 +104,20 @@ def main(para):
             bar.update()
             if state.step % para.print_every == 0:
                 row = monitor.record()
-                log.info('epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
-                         'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60))
+                log.info(
+                    'epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
+                    'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60)
+                )
             if monitor.wants_sample():
                 ct, label, _ = parts[0]
-                monitor.sample(f'{names[0]}, step {state.step}', ct[0, 0], label[0], samples.geometries[names[0]], validation.predict,
-                               (para.lower, para.upper))
+                monitor.sample(
+                    f'{names[0]}, step {state.step}',
+                    ct[0, 0],
+                    label[0],
+                    samples.geometries[names[0]],
+                    validation.predict,
+                    (para.lower, para.upper),
+                )
             if stop.agree():
                 break
 
@@ -112,7 +139,9 @@ def main(para):
     state.finish()
     monitor.close()
     if stop.agreed:
-        log.info(f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto')
+        log.info(
+            f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto'
+        )
         return stop.status
     log.info(f'{state.step} steps, weights and loss curve written to {module_dir}')
     print_next('python val.py')
@@ -120,4 +149,4 @@ def main(para):
 
 
 if __name__ == '__main__':
-    run(main, __doc__, under_torchrun=True)
+    run_script(main, __doc__, under_torchrun=True)

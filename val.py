@@ -6,26 +6,40 @@ Out:  pred_path/pred-N.nii (uint8), result.xlsx, result.csv, summary.json, val.l
 
     python val.py --module_path=module/net1000-0.028-0.022.pth
 """
+
 import time
 
 import numpy as np
 
 from net.ResUNet import ResUNet
-from utilities import cases, checkpoint, ranks
-from utilities.check import check_header
-from utilities.case_board import CaseBoard
-from utilities.command_line import run
-from utilities.device import devices
-from utilities.inference import liver_mask
-from utilities.log import log, log_to
-from utilities.manifest import Manifest, fingerprint
-from utilities.post_process import keep_liver
-from utilities.precision import precision_on
-from utilities.preprocess import normalise, resample_ct, z_factor
-from utilities.tables import print_tables, score, write_tables
-from utilities.volume import find_cases, read_ct, read_label, renamed, write
+from utilities.base import distributed
+from utilities.base.log import log, log_to_file
+from utilities.evaluation.tables import print_tables, score, write_tables
+from utilities.image.post_process import keep_liver
+from utilities.image.preprocess import normalise, resample_ct, z_factor
+from utilities.inference import checkpoint
+from utilities.inference.devices import devices
+from utilities.inference.precision import precision_on
+from utilities.inference.predict_mask import predict_mask
+from utilities.run import run_cases, script
+from utilities.run.manifest import Manifest, fingerprint
+from utilities.run.script import run_script
+from utilities.viewing.case_panes import CaseBoard
+from utilities.volumes.cases import find_cases, output_name
+from utilities.volumes.checks import check_header
+from utilities.volumes.read_write import read_ct, read_label, write_volume
 
-SETTINGS = ('upper', 'lower', 'down_scale', 'size', 'stride', 'threshold', 'test_slice_thickness', 'maximum_hole', 'surface_tolerance')
+SETTINGS = (
+    'upper',
+    'lower',
+    'down_scale',
+    'size',
+    'stride',
+    'threshold',
+    'test_slice_thickness',
+    'maximum_hole',
+    'surface_tolerance',
+)
 
 
 def main(para):
@@ -40,8 +54,8 @@ def main(para):
     air = float(normalise(para.lower, para.lower, para.upper))
     settings = {'precision': str(precision), **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
-    log_to(manifest.folder / 'val.log')
-    server = para.visdom_server if ranks.is_first() else ''
+    log_to_file(manifest.folder / 'val.log')
+    server = para.visdom_server if distributed.is_main_process() else ''
     board = CaseBoard(manifest.folder, server, para.visdom_port, vars(para))
 
     def inputs(case):
@@ -51,7 +65,7 @@ def main(para):
         return check_header(case, False, para.grid_tolerance)
 
     def done(case):
-        return manifest.done(renamed(case.name, 'pred'), inputs(case))
+        return manifest.done(output_name(case.name, 'pred'), inputs(case))
 
     def load(case):
         start = time.monotonic()
@@ -62,31 +76,43 @@ def main(para):
 
     def predict(case, read):
         ct, shape, *rest = read
-        before = liver_mask(network, ct, shape, para.size, para.stride, para.threshold, device, air, para.window_batch, precision)
+        before = predict_mask(
+            network, ct, shape, para.size, para.stride, para.threshold, device, air, para.window_batch, precision
+        )
         return before, *rest
 
     def finish(case, predicted):
         before, geometry, start = predicted
         mask = keep_liver(before, para.maximum_hole)
-        name = renamed(case.name, 'pred')
+        name = output_name(case.name, 'pred')
         manifest.start(name, [f'{name}.nii'])
-        write(manifest.folder / f'{name}.nii', mask, geometry)
+        write_volume(manifest.folder / f'{name}.nii', mask, geometry)
         seconds = time.monotonic() - start
         label = read_label(case.label)[0] if case.label else None
         row = {**score(case.ct.name, label, before, mask, geometry.spacing, para.surface_tolerance), 'time': seconds}
         return manifest.add(name, inputs(case), [f'{name}.nii'], row)
 
     def show(case, record):
-        board.add(case, {'prediction': manifest.folder / f'{renamed(case.name, "pred")}.nii'}, record['row'])
+        board.add(case, {'prediction': manifest.folder / f'{output_name(case.name, "pred")}.nii'}, record['row'])
 
     # on a CPU the network takes all cores, and the next case only memory
-    predicted, failures = cases.run([load, predict, finish], found, 'prediction', device.type == 'cuda', check, done, show)
+    predicted, failures = run_cases.run_cases(
+        [load, predict, finish], found, 'prediction', device.type == 'cuda', check, done, show
+    )
     if predicted:
-        print_tables(*write_tables(manifest.folder, 'result', [record['row'] for record in predicted], vars(para), failures,
-                                   weights=str(weights)))
+        print_tables(
+            *write_tables(
+                manifest.folder,
+                'result',
+                [record['row'] for record in predicted],
+                vars(para),
+                failures,
+                weights=str(weights),
+            )
+        )
     board.close()
-    return cases.report(len(predicted), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
+    return script.report_results(len(predicted), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
 
 
 if __name__ == '__main__':
-    run(main, __doc__, under_torchrun=True)
+    run_script(main, __doc__, under_torchrun=True)

@@ -6,6 +6,7 @@ Out:  crf_path/crf-N.nii (uint8), result-post-processing.xlsx and .csv, summary-
 
     python Densecrf/2D-CRF.py
 """
+
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from Densecrf.crf import main
-from utilities.command_line import run
+from utilities.run.script import run_script
 
 if __name__ == '__main__':
-    run(partial(main, dimensions=2), __doc__)
+    run_script(partial(main, dimensions=2), __doc__)

@@ -4,6 +4,7 @@ Energy: -ln 0.9 for the mask's label and -ln 0.1 for the other; a Gaussian kerne
 bilateral kernel of s2 voxels and s3 HU with Potts weight 10; kernels normalised symmetrically by 1 / sqrt(K 1), the
 voxel itself included.
 """
+
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,34 @@ from pathlib import Path
 import numpy as np
 
 from Densecrf.grid import grid_field
-from utilities import cases
-from utilities.case_board import CaseBoard
-from utilities.check import check_header
-from utilities.errors import InputError, one_line
-from utilities.lock import claim
-from utilities.log import log, log_to
-from utilities.manifest import Manifest
-from utilities.tables import print_tables, score, write_tables
-from utilities.volume import Case, find_cases, find_volumes, read_ct, read_label, renamed, require_same_grid, write
+from Densecrf.permutohedral import pydensecrf_field
+from utilities.base.errors import InputError, one_line
+from utilities.base.folder_lock import lock_folder
+from utilities.base.log import log, log_to_file
+from utilities.evaluation.tables import print_tables, score, write_tables
+from utilities.image.bounding_box import grown_box
+from utilities.run import run_cases, script
+from utilities.run.manifest import Manifest
+from utilities.viewing.case_panes import CaseBoard
+from utilities.volumes.cases import Case, find_cases, find_volumes, output_name
+from utilities.volumes.checks import check_header
+from utilities.volumes.geometry import require_same_grid
+from utilities.volumes.read_write import read_ct, read_label, write_volume
 
-SETTINGS = ('lower', 'upper', 'z_expand', 'x_expand', 'y_expand', 's1', 's2', 's3', 'max_iter', 'crf_engine', 'crf_tolerance',
-            'surface_tolerance')
+SETTINGS = (
+    'lower',
+    'upper',
+    'z_expand',
+    'x_expand',
+    'y_expand',
+    's1',
+    's2',
+    's3',
+    'max_iter',
+    'crf_engine',
+    'crf_tolerance',
+    'surface_tolerance',
+)
 BYTES = 20  # of memory for a voxel of a CT, if the box is most of it, three times as many with pydensecrf; see benchmarks/benchmark.py
 CONFIDENCE = 0.9
 SPATIAL_WEIGHT = 3
@@ -51,45 +68,10 @@ def dense_crf(image, mask, s1, s2, s3, max_iter, engine='grid', dimensions=3, to
         return mask.view(np.uint8)
     if not (image.min() > -1e30 and image.max() < 1e30):
         raise ValueError(f'image: wanted HU, got values from {image.min()} to {image.max()}')
-    refined = ENGINES[engine](image, mask, dimensions, s1, s2, s3, max_iter, tolerance, CONFIDENCE, SPATIAL_WEIGHT, BILATERAL_WEIGHT)
+    refined = ENGINES[engine](
+        image, mask, dimensions, s1, s2, s3, max_iter, tolerance, CONFIDENCE, SPATIAL_WEIGHT, BILATERAL_WEIGHT
+    )
     return refined.view(np.uint8)
-
-
-def pydensecrf_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confidence, spatial_weight, bilateral_weight):
-    """The same as grid_field, by pydensecrf."""
-    try:
-        from pydensecrf.densecrf import DenseCRF
-        from pydensecrf.utils import create_pairwise_bilateral, create_pairwise_gaussian
-    except ImportError:
-        raise InputError("pydensecrf is not installed: install a C++ compiler (g++), then: rm .venv/ready; make setup; "
-                         "or use crf_engine='grid'") from None
-
-    def field(image, mask):
-        if not mask.any():
-            return mask
-        liver = np.where(mask, confidence, 1 - confidence).astype(np.float32).ravel()
-        crf = DenseCRF(mask.size, 2)
-        crf.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
-        crf.addPairwiseEnergy(create_pairwise_gaussian((s1,) * mask.ndim, mask.shape), compat=spatial_weight)
-        features = create_pairwise_bilateral((s2,) * mask.ndim, (s3,), image[..., None], chdim=image.ndim)
-        crf.addPairwiseEnergy(features, compat=bilateral_weight)
-        probability, *work = crf.startInference()
-
-        def labels():
-            background, liver = np.asarray(probability)
-            return (liver > background).reshape(mask.shape)
-
-        before = mask
-        for _ in range(max_iter):
-            crf.stepInference(probability, *work)
-            if tolerance:
-                after = labels()
-                if (after != before).mean() <= tolerance:
-                    break
-                before = after
-        return labels()
-
-    return field(image, mask) if dimensions == 3 else np.stack([field(*part) for part in zip(image, mask)])
 
 
 ENGINES = {'grid': grid_field, 'pydensecrf': pydensecrf_field}
@@ -105,15 +87,6 @@ def refine(ct, mask, expand, dimensions, **crf):
         box = grown_box(mask, expand)
         refined[box] = dense_crf(ct[box], mask[box], dimensions=dimensions, **crf)
     return refined
-
-
-def grown_box(mask, expand):
-    """Slices (z, y, x) of the box around a mask that is not empty, grown on both sides and cut at the volume's border."""
-    box = []
-    for axis, grow in enumerate(expand):
-        held = np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(max(0, int(held[0]) - grow), int(held[-1]) + 1 + grow))
-    return tuple(slice(b.start, min(b.stop, n)) for b, n in zip(box, mask.shape))
 
 
 @dataclass(frozen=True)
@@ -138,15 +111,34 @@ class Prediction:
 def find_predictions(ct_path, seg_path, pred_path, spacing_override):
     """The cases of ct_path that have a mask in pred_path."""
     masks = find_volumes(pred_path, 'pred_path, or run first: python val.py')
-    found = [Prediction(case, masks[renamed(case.name, 'pred')])
-             for case in find_cases(ct_path, 'test_ct_path', seg_path, spacing_override) if renamed(case.name, 'pred') in masks]
+    found = [
+        Prediction(case, masks[output_name(case.name, 'pred')])
+        for case in find_cases(ct_path, 'test_ct_path', seg_path, spacing_override)
+        if output_name(case.name, 'pred') in masks
+    ]
     if not found:
         raise InputError(f'{pred_path}: wanted pred-N for the volume-N of {ct_path}, found none; run python val.py')
     return found
 
 
-def refine_case(prediction, manifest, grid_tolerance, dimensions, lower, upper, z_expand, x_expand, y_expand, s1, s2, s3, max_iter,
-                crf_engine, crf_tolerance, surface_tolerance):
+def refine_case(
+    prediction,
+    manifest,
+    grid_tolerance,
+    dimensions,
+    lower,
+    upper,
+    z_expand,
+    x_expand,
+    y_expand,
+    s1,
+    s2,
+    s3,
+    max_iter,
+    crf_engine,
+    crf_tolerance,
+    surface_tolerance,
+):
     """Read a CT and its mask, refine the mask, write it into the manifest's folder; returns its record with the row of the table.
 
     lower, upper: HU; z_expand, x_expand, y_expand: voxels along the array's axes; grid_tolerance, surface_tolerance: mm.
@@ -164,11 +156,21 @@ def refine_case(prediction, manifest, grid_tolerance, dimensions, lower, upper, 
     label = read_mask(case.label) if case.label else None
     if not mask.any():
         log.warning(one_line(f'{prediction.mask}: the prediction is empty, and stays so'))
-    refined = refine(ct, mask, (z_expand, x_expand, y_expand), dimensions, s1=s1, s2=s2, s3=s3, max_iter=max_iter, engine=crf_engine,
-                     tolerance=crf_tolerance)
-    name = renamed(case.name, 'crf')
+    refined = refine(
+        ct,
+        mask,
+        (z_expand, x_expand, y_expand),
+        dimensions,
+        s1=s1,
+        s2=s2,
+        s3=s3,
+        max_iter=max_iter,
+        engine=crf_engine,
+        tolerance=crf_tolerance,
+    )
+    name = output_name(case.name, 'crf')
     manifest.start(name, [f'{name}.nii'])
-    write(manifest.folder / f'{name}.nii', refined, geometry)
+    write_volume(manifest.folder / f'{name}.nii', refined, geometry)
     seconds = time.monotonic() - start
     row = {**score(case.ct.name, label, mask, refined, geometry.spacing, surface_tolerance), 'time': seconds}
     return manifest.add(name, prediction.inputs, [f'{name}.nii'], row)
@@ -179,27 +181,29 @@ def main(para, dimensions):
     found = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path, para.spacing_override)
     settings = {'dimensions': dimensions, **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.crf_path, settings, 'crf_path')
-    log_to(manifest.folder / f'{dimensions}D-CRF.log')
+    log_to_file(manifest.folder / f'{dimensions}D-CRF.log')
     board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
-    claim(para.pred_path, 'pred_path', shared=True)
+    lock_folder(para.pred_path, 'pred_path', shared=True)
 
     def check(prediction):
         return check_header(prediction.case, False, para.grid_tolerance)
 
     def done(prediction):
-        return manifest.done(renamed(prediction.name, 'crf'), prediction.inputs)
+        return manifest.done(output_name(prediction.name, 'crf'), prediction.inputs)
 
     def refined_case(prediction):
         return refine_case(prediction, manifest, para.grid_tolerance, **settings)
 
     def show(prediction, record):
-        masks = {'prediction': prediction.mask, 'CRF': manifest.folder / f'{renamed(prediction.name, "crf")}.nii'}
+        masks = {'prediction': prediction.mask, 'CRF': manifest.folder / f'{output_name(prediction.name, "crf")}.nii'}
         board.add(prediction.case, masks, record['row'])
 
-    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES * (1 if para.crf_engine == 'grid' else 3))
-    refined, failures = cases.run(refined_case, found, f'{dimensions}D CRF', check=check, done=done, after=show, workers=workers)
+    workers = run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES * (1 if para.crf_engine == 'grid' else 3))
+    refined, failures = run_cases.run_cases(
+        refined_case, found, f'{dimensions}D CRF', check=check, done=done, after=show, workers=workers
+    )
     if refined:
         rows = [record['row'] for record in refined]
         print_tables(*write_tables(manifest.folder, 'result-post-processing', rows, vars(para), failures))
     board.close()
-    return cases.report(len(refined), failures, para.crf_path, 'python utilities/draw_figures.py')
+    return script.report_results(len(refined), failures, para.crf_path, 'python scripts/draw_figures.py')

@@ -13,20 +13,25 @@ taken off the blur's.
 The intervals between two grid planes along z are the units of work. Each sums into planes of its own, so threads never add to the same
 number, and how many there are changes no bit of the result.
 """
+
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, log, sqrt
 
 import numpy as np
 from numba import njit
 
-from utilities import machine
-from utilities.errors import InputError
+from utilities.base import machine
+from utilities.base.errors import InputError
 
-REACH = 3.7         # standard deviations at which a kernel ends: 1e-3 of its height
-CELLS = 0.5, 0.7, 1  # grid cell along z, y, x (standard deviations): the first of which there are not too many; along v it is 1
-MOST_CELLS = 4      # for each voxel; memory is then a third of pydensecrf's
+REACH = 3.7  # standard deviations at which a kernel ends: 1e-3 of its height
+CELLS = (
+    0.5,
+    0.7,
+    1,
+)  # grid cell along z, y, x (standard deviations): the first of which there are not too many; along v it is 1
+MOST_CELLS = 4  # for each voxel; memory is then a third of pydensecrf's
 FREE_CELLS = 2**20  # never too many
-BLOCK = 4096        # voxels convolved at a time, so that they stay in the first cache
+BLOCK = 4096  # voxels convolved at a time, so that they stay in the first cache
 COUNT, START, UPDATE = range(3)
 
 # error_model: the check for a division by zero would keep LLVM from vectorising
@@ -52,7 +57,7 @@ def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confide
         refined = np.zeros(mask.shape, bool)
 
         def refine(z):
-            refined[z:z + 1] = field(slice(z, z + 1), map)
+            refined[z : z + 1] = field(slice(z, z + 1), map)
 
         list(threads.map(refine, np.flatnonzero(mask.any((1, 2)))))  # list: so that an exception surfaces
         return refined
@@ -68,12 +73,16 @@ def mean_field(image, mask, s1, s2, s3, max_iter, tolerance, weights, each):
     nv, size_v, taps_v = _cells(high - low, s3, s3)
     line_v = nv + len(taps_v) - 1  # zeros part the lines along v, so that one pass blurs all of them
     for cell in CELLS:
-        (nz, cell_z, part_z, taps_z), (ny, cell_y, part_y, taps_y), (nx, cell_x, part_x, taps_x) = (_axis(n, s2, cell) for n in image.shape)
+        (nz, cell_z, part_z, taps_z), (ny, cell_y, part_y, taps_y), (nx, cell_x, part_x, taps_x) = (
+            _axis(n, s2, cell) for n in image.shape
+        )
         if nz * ny * nx * line_v <= max(MOST_CELLS * image.size, FREE_CELLS):
             break
     else:
-        raise InputError(f"s2, s3: crf_engine='grid' would need {nz} x {ny} x {nx} x {line_v} cells, more than {MOST_CELLS} a voxel; "
-                         f"wanted a larger s2 or s3, got {s2} and {s3}, or crf_engine='pydensecrf'")
+        raise InputError(
+            f"s2, s3: crf_engine='grid' would need {nz} x {ny} x {nx} x {line_v} cells, more than {MOST_CELLS} a voxel; "
+            f"wanted a larger s2 or s3, got {s2} and {s3}, or crf_engine='pydensecrf'"
+        )
     intervals = nz - 1
     if len(image) == 1:
         nz = 1  # of its two planes the second one is empty
@@ -88,13 +97,30 @@ def mean_field(image, mask, s1, s2, s3, max_iter, tolerance, weights, each):
 
     def sweep(step):
         def interval(k):
-            return _sweep(step, bounds[k], bounds[k + 1], image, mask, norm, old, new, blurred[k:k + 2], sums[k],
-                          levels, places, taps, scales, *weights)
+            return _sweep(
+                step,
+                bounds[k],
+                bounds[k + 1],
+                image,
+                mask,
+                norm,
+                old,
+                new,
+                blurred[k : k + 2],
+                sums[k],
+                levels,
+                places,
+                taps,
+                scales,
+                *weights,
+            )
+
         return sum(each(interval, range(intervals)))
 
     def blur():
         def plane(k):
             _blur(sums, k, (taps_z, taps_y, taps_x, taps_v), line_v, blurred[k])
+
         list(each(plane, range(nz)))
 
     sweep(COUNT)
@@ -115,7 +141,7 @@ def _cells(extent, sigma, cell, added=1 / 3):
     added: variance of the two linear interpolations, cell^2; 1 / 3 for values that lie anywhere between the nodes.
     """
     intervals = max(1, ceil(extent / cell - 1e-6))
-    size = extent / intervals or 1.
+    size = extent / intervals or 1.0
     return intervals + 1, size, _taps(sqrt(max((sigma / size) ** 2 - added, 0)), intervals + 1)
 
 
@@ -139,12 +165,12 @@ def _taps(sigma, n):
 def _scale(n, taps):
     """D^-1/2 of a convolution of n voxels."""
     both = np.concatenate([taps[:0:-1], taps]).astype(float)
-    return (1 / np.sqrt(np.convolve(np.ones(n), both)[len(taps) - 1:][:n])).astype(np.float32)
+    return (1 / np.sqrt(np.convolve(np.ones(n), both)[len(taps) - 1 :][:n])).astype(np.float32)
 
 
 def _lambert(levels):
     """tanh(x) = x P(x^2) / Q(x^2) from Lambert's continued fraction x / (1 + x^2 / (3 + x^2 / (5 + ...))); highest power first."""
-    over, under = np.poly1d([1.]), np.poly1d([2 * levels - 1.])
+    over, under = np.poly1d([1.0]), np.poly1d([2 * levels - 1.0])
     for odd in range(2 * levels - 3, 0, -2):
         over, under = under, odd * under + np.poly1d([1, 0]) * over
     return [tuple(np.float32(c / under[0]) for c in polynomial.coeffs) for polynomial in (over, under)]
@@ -154,6 +180,7 @@ P, Q = _lambert(12)  # within 1e-6 for |x| <= 9, where float32 has reached 1
 
 
 # ---- kernels over a row, or over all that lies in one piece. Short ones of few arrays: LLVM vectorises those.
+
 
 @kernel
 def _zero(out):
@@ -259,8 +286,11 @@ def _start(mask, unary, values, norm):
 def _logit(mask, near, scale, norm, unary, spatial, bilateral, values):
     """values: in the sliced grid, out the halved logit."""
     for i in range(len(mask)):
-        values[i] = (unary * (np.float32(2) * np.float32(mask[i]) - np.float32(1)) + spatial * scale[i] * near[i]
-                     + bilateral * norm[i] * values[i])
+        values[i] = (
+            unary * (np.float32(2) * np.float32(mask[i]) - np.float32(1))
+            + spatial * scale[i] * near[i]
+            + bilateral * norm[i] * values[i]
+        )
 
 
 @kernel
@@ -283,6 +313,7 @@ def _changes(old, new):
 
 # ---- kernels over planes
 
+
 @kernel
 def _blur(sums, k, taps, line_v, out):
     """Plane k of the grid, out (y, x v), from the sums (interval, 2, y, x v) of the voxels before and behind the planes."""
@@ -298,7 +329,7 @@ def _blur(sums, k, taps, line_v, out):
             _add(sums[j - 1, 1].reshape(-1), weight, work)
     _convolve(work, taps_y, line, out)
     for start in range(0, out.size, line):
-        _convolve(out[start:start + line], taps_x, line_v, work[start:start + line])
+        _convolve(out[start : start + line], taps_x, line_v, work[start : start + line])
     _convolve(work, taps_v, 1, out)
 
 
@@ -315,19 +346,37 @@ def _gaussian(p, z, taps, out):
     for y in range(0, ny, block):
         n = min(block, ny - y)
         for k in range(max(0, z - len(taps_z) + 1), min(len(p), z + len(taps_z))):
-            _add(p[k, y:y + n].reshape(-1), taps_z[abs(k - z)], rows[reach + y:reach + y + n].reshape(-1))
+            _add(p[k, y : y + n].reshape(-1), taps_z[abs(k - z)], rows[reach + y : reach + y + n].reshape(-1))
     for y in range(0, ny, block):
         n = min(block, ny - y)
         _zero(work[:n].reshape(-1))
         for k in range(-reach, reach + 1):
-            _add(rows[reach + y + k:reach + y + k + n].reshape(-1), taps_y[abs(k)], work[:n].reshape(-1))
+            _add(rows[reach + y + k : reach + y + k + n].reshape(-1), taps_y[abs(k)], work[:n].reshape(-1))
         for i in range(n):
             _copy(work[i], parted[i, :nx])
-        _convolve(parted[:n].reshape(-1), taps_x, 1, out[y:y + n].reshape(-1))
+        _convolve(parted[:n].reshape(-1), taps_x, 1, out[y : y + n].reshape(-1))
 
 
 @kernel
-def _sweep(step, start, stop, image, mask, norm, old, new, blurred, sums, levels, places, taps, scales, unary, spatial, bilateral):
+def _sweep(
+    step,
+    start,
+    stop,
+    image,
+    mask,
+    norm,
+    old,
+    new,
+    blurred,
+    sums,
+    levels,
+    places,
+    taps,
+    scales,
+    unary,
+    spatial,
+    bilateral,
+):
     """One pass over the slices [start, stop) between two grid planes: the number of labels that change.
 
     COUNT splats ones; START slices K 1, sets norm = D^-1/2 and the field of the unary; UPDATE slices Khat p and makes the next field.

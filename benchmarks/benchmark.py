@@ -6,6 +6,7 @@ Out:  benchmarks/results.md, benchmarks/results.json, the table in README.md
     python benchmarks/benchmark.py --full               each way more often
     python benchmarks/benchmark.py --only=zoom,crf_3d   prints these alone, writes nothing
 """
+
 import argparse
 import json
 import os
@@ -22,8 +23,8 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.stages import STAGES
-from utilities.parameter_table import put_into_readme
-from utilities.volume import whole_file
+from tools.parameter_table import put_into_readme
+from utilities.base.atomic_write import atomic_write
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -40,16 +41,18 @@ def main():
     rows = []
     for name in (bar := tqdm(names, desc='benchmark', unit='stage')):
         bar.set_postfix_str(name)
-        done = subprocess.run([sys.executable, FOLDER / 'stages.py', name, *['--full'] * options.full], stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, FOLDER / 'stages.py', name, *['--full'] * options.full], stdout=subprocess.PIPE, text=True
+        )
         if done.returncode:
             sys.exit(f'error: stage {name} ended with status {done.returncode}')
         rows += json.loads(done.stdout.splitlines()[-1])
     text = '\n'.join([*map('| {} |'.format, map(' | '.join, table(rows))), '', machine()])
     print(text)
     if not options.only:
-        with whole_file(FOLDER / 'results.json') as part:
+        with atomic_write(FOLDER / 'results.json') as part:
             part.write_text(json.dumps({'machine': machine(), 'rows': rows}, indent=1) + '\n')
-        with whole_file(FOLDER / 'results.md') as part:
+        with atomic_write(FOLDER / 'results.md') as part:
             part.write_text(text + '\n')
         put_into_readme('benchmark', text)
         print(f'written: {FOLDER / "results.md"}, results.json and the table of README.md; next: make readme')
@@ -62,21 +65,33 @@ def table(rows):
         if 'ours_s' not in row:
             yield row['stage'], 'not measured', *[''] * 6
             continue
-        name, goal = ', '.join(filter(None, (row['stage'], row.get('size')))), row['goal'] + ('' if row['reached'] else ' **missed**')
+        name, goal = (
+            ', '.join(filter(None, (row['stage'], row.get('size')))),
+            row['goal'] + ('' if row['reached'] else ' **missed**'),
+        )
         plain_s, ratio, plain_mb = '', '', ''
         if 'plain_s' in row:
-            plain_s, ratio, plain_mb = f'{row["plain_s"]:.3g}', f'{row["plain_s"] / row["ours_s"]:.1f}', f'{row["plain_mb"]:,.0f}'
+            plain_s, ratio, plain_mb = (
+                f'{row["plain_s"]:.3g}',
+                f'{row["plain_s"] / row["ours_s"]:.1f}',
+                f'{row["plain_mb"]:,.0f}',
+            )
         yield name, plain_s, f'{row["ours_s"]:.3g}', ratio, goal, plain_mb, f'{row["ours_mb"]:,.0f}', row['agreement']
 
 
 def machine():
     """What it was measured on."""
-    model = next((line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')), platform.processor())
+    model = next(
+        (line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name')),
+        platform.processor(),
+    )
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no GPU'
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 30
-    return (f'{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {gpu}; Python {platform.python_version()}, '
-            f'torch {torch.__version__}, numpy {numpy.__version__}, numba {numba.__version__}. Seconds: medians of runs in turn; '
-            'MB: peak over what was there before; of val.py, and where there is no plain way, of the whole process.')
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
+    return (
+        f'{model}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, {gpu}; Python {platform.python_version()}, '
+        f'torch {torch.__version__}, numpy {numpy.__version__}, numba {numba.__version__}. Seconds: medians of runs in turn; '
+        'MB: peak over what was there before; of val.py, and where there is no plain way, of the whole process.'
+    )
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ Out:  README.md between <!-- lits --> and <!-- end of lits -->
 
 What the benchmark did not measure is 'not measured'. Nothing here includes the wait for a disk.
 """
+
 import json
 import sys
 from math import ceil, isnan, nan
@@ -16,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.benchmark import FOLDER
 from benchmarks.predict import STRIDE
-from utilities.command_line import settings
-from utilities.draw_figures import MOST
-from utilities.parameter_table import put_into_readme
-from utilities.sliding_window import window_starts
+from scripts.draw_figures import MOST
+from tools.parameter_table import put_into_readme
+from utilities.inference.sliding_window import window_starts
+from utilities.run.settings import read_settings
 
 CASES, SLICES, LONGEST, PIXELS = 131, 58_638, 1_026, 512 * 512
 MEAN = round(SLICES / CASES)  # slices of a case
@@ -38,7 +39,7 @@ def main():
 def table(results):
     """What is assumed, and the stages, as Markdown; results: benchmarks/results.json."""
     rows = {row['stage']: row for row in results['rows']}
-    para = settings([f'--parameters={FOLDER.parent / "experiments/lits.py"}'])
+    para = read_settings([f'--parameters={FOLDER.parent / "experiments/lits.py"}'])
 
     def seconds(stage):
         return rows.get(stage, {}).get('ours_s', nan)
@@ -56,28 +57,64 @@ def table(results):
     val = 'val.py, 200 x 512 x 512, the ResUNet on the CPU'
     long_val = 'val.py, 1,000 x 512 x 512, a stand-in for the network'
     (check, check_memory), (figures, figures_memory), (report, report_memory) = (
-        script('check_dataset.py', CASES), script('draw_figures.py', MOST), script('write_report.py', TEST))
+        script('check_dataset.py', CASES),
+        script('draw_figures.py', MOST),
+        script('write_report.py', TEST),
+    )
     crf = {kind: script(f'{kind}-CRF.py', TEST) for kind in ('2D', '3D')}
 
     steps = para.Epoch * ceil((TRAIN - para.validation_cases) * para.samples_per_case / para.batch_size)
-    training_set = TRAIN * LIVER / para.slice_thickness * PIXELS * (2 * para.down_scale ** 2 + 1)
+    training_set = TRAIN * LIVER / para.slice_thickness * PIXELS * (2 * para.down_scale**2 + 1)
     networks = ceil(para.Epoch / para.save_every) + 1 + 3  # best.pth; last.pth holds Adam's two moments as well
     windows = len(window_starts(MEAN, para.size, para.stride)) / len(window_starts(200, para.size, STRIDE))
     masks = TEST * MEAN * PIXELS
     stages = [  # stage, command, seconds without a GPU, with one, bytes written, bytes of memory; None: nothing worth a figure
         ('the data, unpacked', '', None, None, 3 * SLICES * PIXELS, None),
         ('check', 'data_prepare/check_dataset.py', check, None, None, check_memory * LONGEST / MEAN),
-        ('training set', 'data_prepare/get_training_set.py', TRAIN * seconds(prepare) * MEAN / 160, None, training_set,
-         megabytes(prepare) * 1e6 * LONGEST / 160),
-        ('training', 'train_ds.py', steps * seconds(step), steps * seconds(gpu_step) / 10, networks * WEIGHTS, 1e6 * megabytes(step)),
-        ('prediction', 'val.py', TEST * windows * seconds(val), nan, masks, 1e6 * max(megabytes(val), megabytes(long_val))),
-        *((f'{kind} CRF', f'Densecrf/{kind}-CRF.py', time, None, masks, memory) for kind, (time, memory) in crf.items()),
-        ('figures', 'utilities/draw_figures.py', figures, None, None, figures_memory),
-        ('report', 'utilities/write_report.py', report, None, None, report_memory)]
-    lines = [f'| stage | command | time, {cores(results["machine"])}, no GPU | time, one GPU | written | memory |',
-             '|---|---|--:|--:|--:|--:|']
+        (
+            'training set',
+            'data_prepare/get_training_set.py',
+            TRAIN * seconds(prepare) * MEAN / 160,
+            None,
+            training_set,
+            megabytes(prepare) * 1e6 * LONGEST / 160,
+        ),
+        (
+            'training',
+            'train_ds.py',
+            steps * seconds(step),
+            steps * seconds(gpu_step) / 10,
+            networks * WEIGHTS,
+            1e6 * megabytes(step),
+        ),
+        (
+            'prediction',
+            'val.py',
+            TEST * windows * seconds(val),
+            nan,
+            masks,
+            1e6 * max(megabytes(val), megabytes(long_val)),
+        ),
+        *(
+            (f'{kind} CRF', f'Densecrf/{kind}-CRF.py', time, None, masks, memory)
+            for kind, (time, memory) in crf.items()
+        ),
+        ('figures', 'scripts/draw_figures.py', figures, None, None, figures_memory),
+        ('report', 'scripts/write_report.py', report, None, None, report_memory),
+    ]
+    lines = [
+        f'| stage | command | time, {cores(results["machine"])}, no GPU | time, one GPU | written | memory |',
+        '|---|---|--:|--:|--:|--:|',
+    ]
     for stage, command, plain, gpu, written, memory in stages:
-        cells = (stage, command and f'`{command}`', cell(plain, duration), cell(gpu, duration), cell(written, size), cell(memory, size))
+        cells = (
+            stage,
+            command and f'`{command}`',
+            cell(plain, duration),
+            cell(gpu, duration),
+            cell(written, size),
+            cell(memory, size),
+        )
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join([*lines, '', assumptions(para)])
 
@@ -109,7 +146,9 @@ def cell(value, shown):
 
 
 def duration(seconds):
-    unit, length = next((u, s) for u, s in (('days', 86400), ('h', 3600), ('min', 60), ('s', 1)) if seconds >= 2 * s or s == 1)
+    unit, length = next(
+        (u, s) for u, s in (('days', 86400), ('h', 3600), ('min', 60), ('s', 1)) if seconds >= 2 * s or s == 1
+    )
     return f'{seconds / length:.0f} {unit}'
 
 

@@ -1,4 +1,5 @@
 """Seconds and peak memory of two ways to do the same, side by side in one process. Linux."""
+
 import gc
 import statistics
 import time

@@ -2,6 +2,7 @@
 
 In:   FOLDER/volume.nii, segmentation.nii, pred.nii
 """
+
 import sys
 from pathlib import Path
 
@@ -9,9 +10,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prepare import check_dataset, get_training_set
 from Densecrf import crf
-from utilities.command_line import settings
-from utilities.manifest import Manifest
-from utilities.volume import Case, write
+from utilities.run.manifest import Manifest
+from utilities.run.settings import read_settings
+from utilities.volumes.cases import Case
+from utilities.volumes.read_write import write_volume
 
 
 def check(case, folder, para):
@@ -19,17 +21,25 @@ def check(case, folder, para):
 
 
 def prepare(case, folder, para):
-    volumes = get_training_set.training_volumes(case, **{name: getattr(para, name) for name in get_training_set.SETTINGS})
+    volumes = get_training_set.training_volumes(
+        case, **{name: getattr(para, name) for name in get_training_set.SETTINGS}
+    )
     for name, volume in zip(('ct', 'seg'), volumes):
-        write(folder / f'{name}.nii', *volume)
+        write_volume(folder / f'{name}.nii', *volume)
 
 
 def refine(case, folder, para):
-    crf.refine_case(crf.Prediction(case, folder / 'pred.nii'), Manifest(folder / 'crf', {}, 'crf_path'), para.grid_tolerance, 3,
-                    **{name: getattr(para, name) for name in crf.SETTINGS})
+    crf.refine_case(
+        crf.Prediction(case, folder / 'pred.nii'),
+        Manifest(folder / 'crf', {}, 'crf_path'),
+        para.grid_tolerance,
+        3,
+        **{name: getattr(para, name) for name in crf.SETTINGS},
+    )
 
 
 if __name__ == '__main__':
     stage, folder = sys.argv[1], Path(sys.argv[2])
     {'check': check, 'prepare': prepare, 'crf': refine}[stage](
-        Case(folder / 'volume.nii', folder / 'segmentation.nii'), folder, settings([]))
+        Case(folder / 'volume.nii', folder / 'segmentation.nii'), folder, read_settings([])
+    )

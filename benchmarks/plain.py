@@ -1,4 +1,5 @@
 """The plain way to do what the pipeline does: the libraries that come to mind first, whole volumes at a time."""
+
 import numpy as np
 import SimpleITK as sitk
 import torch
@@ -29,14 +30,16 @@ def sample(ct_file, label_file, first, size):
     """Both files whole, then the sample's slices."""
     ct = sitk.GetArrayFromImage(sitk.ReadImage(str(ct_file), sitk.sitkInt16)).astype(np.float32) / 200
     label = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file), sitk.sitkUInt8))
-    return torch.from_numpy(ct[first:first + size])[None], torch.from_numpy(label[first:first + size])
+    return torch.from_numpy(ct[first : first + size])[None], torch.from_numpy(label[first : first + size])
 
 
 def keep_liver(mask, maximum_hole):
     labelled = components(mask, connectivity=1)
     largest = max(regionprops(labelled), key=lambda region: region.area)
     liver = labelled == largest.label
-    return remove_small_holes(liver, max_size=maximum_hole - 1, connectivity=2).astype(np.uint8)  # max_size itself is filled
+    return remove_small_holes(liver, max_size=maximum_hole - 1, connectivity=2).astype(
+        np.uint8
+    )  # max_size itself is filled
 
 
 def metrics(real, predicted, spacing):
@@ -47,10 +50,18 @@ def metrics(real, predicted, spacing):
     points = [np.argwhere(mask & ~ndimage.binary_erosion(mask, ball)) * spacing[::-1] for mask in (real, predicted)]
     there, back = KDTree(points[1]).query(points[0])[0], KDTree(points[0]).query(points[1])[0]
     distances = np.concatenate([there, back])
-    return {'dice': 2 * both / (real.sum() + predicted.sum()), 'jaccard': both / either, 'voe': 1 - both / either,
-            'fnr': (real & ~predicted).sum() / either, 'fpr': (predicted & ~real).sum() / either,
-            'rvd': (predicted.sum() - real.sum()) / real.sum(), 'assd': distances.mean(), 'rmsd': np.sqrt((distances ** 2).mean()),
-            'msd': distances.max(), 'hd95': max(np.percentile(there, 95), np.percentile(back, 95))}
+    return {
+        'dice': 2 * both / (real.sum() + predicted.sum()),
+        'jaccard': both / either,
+        'voe': 1 - both / either,
+        'fnr': (real & ~predicted).sum() / either,
+        'fpr': (predicted & ~real).sum() / either,
+        'rvd': (predicted.sum() - real.sum()) / real.sum(),
+        'assd': distances.mean(),
+        'rmsd': np.sqrt((distances**2).mean()),
+        'msd': distances.max(),
+        'hd95': max(np.percentile(there, 95), np.percentile(back, 95)),
+    }
 
 
 def exact_crf(image, mask, s1, s2, s3, max_iter):
@@ -59,7 +70,7 @@ def exact_crf(image, mask, s1, s2, s3, max_iter):
     values = image.reshape(-1, 1).astype(np.float32)
 
     def normalised(features):
-        squares = (features ** 2).sum(1)
+        squares = (features**2).sum(1)
         kernel = np.exp(features @ features.T - 0.5 * (squares[:, None] + squares))
         norm = 1 / np.sqrt(kernel.sum(1))
         return norm[:, None] * kernel * norm
@@ -137,9 +148,9 @@ def window_mean(network, ct, size, stride, device='cpu'):
     total = np.zeros((len(ct), 2 * ct.shape[1], 2 * ct.shape[2]), np.float32)
     times = np.zeros((len(ct), 1, 1), np.float32)
     for start in [*range(0, len(ct) - size, stride), len(ct) - size]:
-        heads = network(torch.from_numpy(ct[start:start + size])[None, None].to(device))
-        total[start:start + size] += heads[-1].cpu().numpy().reshape(total[:size].shape)
-        times[start:start + size] += 1
+        heads = network(torch.from_numpy(ct[start : start + size])[None, None].to(device))
+        total[start : start + size] += heads[-1].cpu().numpy().reshape(total[:size].shape)
+        times[start : start + size] += 1
     return total / times
 
 

@@ -9,6 +9,7 @@ val.py scores its mask as well; the others do not, since scipy's KD-tree ends th
 In:   FOLDER/CT/volume-0.nii, FOLDER/seg/segmentation-0.nii, FOLDER/weights.pth
 Out:  FOLDER/WAY/pred-0.nii
 """
+
 import sys
 from pathlib import Path
 
@@ -20,11 +21,12 @@ import torch
 import val
 from benchmarks import plain
 from net.ResUNet import ResUNet
-from utilities import checkpoint
-from utilities.command_line import run, settings
-from utilities.device import devices
-from utilities.preprocess import normalise, resample_ct
-from utilities.volume import read, write
+from utilities.image.preprocess import normalise, resample_ct
+from utilities.inference import checkpoint
+from utilities.inference.devices import devices
+from utilities.run.script import run_script
+from utilities.run.settings import read_settings
+from utilities.volumes.read_write import read_volume, write_volume
 
 STRIDE = 24
 
@@ -48,17 +50,19 @@ class StandIn(torch.nn.Module):
 
 def main(way, network, folder):
     devices('')
-    para = settings([])
-    ct, geometry = read(folder / 'CT/volume-0.nii')
+    para = read_settings([])
+    ct, geometry = read_volume(folder / 'CT/volume-0.nii')
     if way == 'plain':
         network = StandIn() if network == 'stand_in' else plain.Network().eval()
         ct = plain.resample(ct, para.lower, para.upper)
     else:
         network = StandIn() if network == 'stand_in' else ResUNet(training=False)
-        ct = normalise(resample_ct(np.clip(ct, para.lower, para.upper), 1, 0.5, para.lower, np.float32), para.lower, para.upper)
+        ct = normalise(
+            resample_ct(np.clip(ct, para.lower, para.upper), 1, 0.5, para.lower, np.float32), para.lower, para.upper
+        )
     checkpoint.load_weights(network, folder / 'weights.pth')
     mask = (plain.window_mean(network, ct, para.size, STRIDE) >= 0.5).astype(np.uint8)
-    write(folder / way / 'pred-0.nii', plain.keep_liver(mask, para.maximum_hole), geometry)
+    write_volume(folder / way / 'pred-0.nii', plain.keep_liver(mask, para.maximum_hole), geometry)
 
 
 if __name__ == '__main__':
@@ -66,7 +70,14 @@ if __name__ == '__main__':
     if way == 'ours':
         if network == 'stand_in':
             val.ResUNet = StandIn
-        sys.argv[1:] = [f'--test_ct_path={folder}/CT', f'--test_seg_path={folder}/seg', f'--pred_path={folder}/ours',
-                        f'--module_path={folder}/weights.pth', '--test_slice_thickness=None', f'--stride={STRIDE}', '--gpu=']
-        run(val.main, val.__doc__)
+        sys.argv[1:] = [
+            f'--test_ct_path={folder}/CT',
+            f'--test_seg_path={folder}/seg',
+            f'--pred_path={folder}/ours',
+            f'--module_path={folder}/weights.pth',
+            '--test_slice_thickness=None',
+            f'--stride={STRIDE}',
+            '--gpu=',
+        ]
+        run_script(val.main, val.__doc__)
     main(way, network, Path(folder))

@@ -7,6 +7,7 @@ Out:  README.md between <!-- scale --> and <!-- end of scale -->
 
 Nothing here was run on more than one machine.
 """
+
 import itertools
 import json
 import sys
@@ -22,16 +23,20 @@ import numpy as np
 
 from benchmarks.benchmark import FOLDER
 from benchmarks.lits_estimate import LIVER, LONGEST, MEAN, PIXELS, duration
-from utilities.command_line import settings
-from utilities.parameter_table import put_into_readme
-from utilities.sliding_window import window_starts
+from tools.parameter_table import put_into_readme
+from utilities.inference.sliding_window import window_starts
+from utilities.run.settings import read_settings
 
 CTS = 131, 1_000, 100_000
 WORKERS = 1, 4, 16, 64, 256, 1_000
 SHORTEST, SPREAD = 42, 250  # slices; SPREAD, the standard deviation, is assumed
-EFFICIENT = 0.7             # of N times as fast with N workers; below it the cell names what the time is lost to
-ENOUGH = 20                 # pieces for each worker: then the largest of them is no matter
-FILES, LATENCY, LOOKS = 3, 0.005, 8  # opened for the first look at a case, on a storage of the network (s each); cases at a time
+EFFICIENT = 0.7  # of N times as fast with N workers; below it the cell names what the time is lost to
+ENOUGH = 20  # pieces for each worker: then the largest of them is no matter
+FILES, LATENCY, LOOKS = (
+    3,
+    0.005,
+    8,
+)  # opened for the first look at a case, on a storage of the network (s each); cases at a time
 PREPARE, CRF = (f'{script}, a case of 448 x 512 x 512 on one core' for script in ('get_training_set.py', '3D-CRF.py'))
 WINDOW = 'network, one window of 48 x 256 x 256, eval, CPU float32'
 AROUND = 'val.py, 1,000 x 512 x 512, a stand-in for the network'
@@ -42,20 +47,26 @@ ASK, READ, WRITE, AGAIN = range(4)
 @dataclass(frozen=True)
 class Cluster:
     """What the workers share, and what befalls them. Assumed, but for the first process's seconds for each case."""
-    bandwidth: float = 2e9     # bytes/s of the storage, reading and writing together: a 25 Gbit/s link
-    slow_share: float = 0.05   # of the cases: other jobs run beside them, or the cores are older
-    slow_factor: float = 3     # times longer
-    lost_after: float = 500    # mean hours of work until a worker is lost: a machine that may be taken away
-    notice: float = 300        # seconds until its loss is noticed, and its case is given to another
-    back: float = 600          # seconds until another worker is there instead
-    start: float = 30          # seconds until the first process looks at the first case: Python and its libraries on every machine
-    look: float = 0            # seconds of the first process for each case: the first look at it,
-    hand: float = 0            # handing it out and taking its result,
-    tables: float = 0          # and its part of the tables
+
+    bandwidth: float = 2e9  # bytes/s of the storage, reading and writing together: a 25 Gbit/s link
+    slow_share: float = 0.05  # of the cases: other jobs run beside them, or the cores are older
+    slow_factor: float = 3  # times longer
+    lost_after: float = 500  # mean hours of work until a worker is lost: a machine that may be taken away
+    notice: float = 300  # seconds until its loss is noticed, and its case is given to another
+    back: float = 600  # seconds until another worker is there instead
+    start: float = (
+        30  # seconds until the first process looks at the first case: Python and its libraries on every machine
+    )
+    look: float = 0  # seconds of the first process for each case: the first look at it,
+    hand: float = 0  # handing it out and taking its result,
+    tables: float = 0  # and its part of the tables
 
 
-LIFTED = {'storage': dict(bandwidth=inf), 'first process': dict(start=0, look=0, hand=0, tables=0),
-          'slow or lost workers': dict(slow_share=0, lost_after=inf)}
+LIFTED = {
+    'storage': dict(bandwidth=inf),
+    'first process': dict(start=0, look=0, hand=0, tables=0),
+    'slow or lost workers': dict(slow_share=0, lost_after=inf),
+}
 
 
 def main():
@@ -127,8 +138,10 @@ def expected(stage, cts, workers, cluster, cut=1):
 def sizes(cts, seed):
     """Slices of so many CTs: a beta distribution from SHORTEST to LONGEST with the mean MEAN and the standard deviation SPREAD."""
     mean, spread = (MEAN - SHORTEST) / (LONGEST - SHORTEST), SPREAD / (LONGEST - SHORTEST)
-    total = mean * (1 - mean) / spread ** 2 - 1
-    return np.rint(SHORTEST + (LONGEST - SHORTEST) * np.random.default_rng(seed).beta(mean * total, (1 - mean) * total, cts))
+    total = mean * (1 - mean) / spread**2 - 1
+    return np.rint(
+        SHORTEST + (LONGEST - SHORTEST) * np.random.default_rng(seed).beta(mean * total, (1 - mean) * total, cts)
+    )
 
 
 def limit(stage, cts, workers, cluster):
@@ -141,7 +154,7 @@ def limit(stage, cts, workers, cluster):
 def stages(results):
     """{name: (function of the slices of CTs that gives seconds, bytes read and bytes written, its Cluster)}; results: results.json."""
     rows = {row['stage']: row for row in results['rows']}
-    para = settings([f'--parameters={FOLDER.parent / "experiments/lits.py"}'])
+    para = read_settings([f'--parameters={FOLDER.parent / "experiments/lits.py"}'])
     first, window = rows[FIRST], rows[WINDOW]['ours_s']
     around = rows[AROUND]['ours_s'] / 1_000  # seconds of val.py for a slice, but for the network
 
@@ -149,7 +162,9 @@ def stages(results):
         return lambda slices: rows[name]['case_s'] + rows[name]['slice_s'] * slices
 
     def predict(slices):
-        return [len(window_starts(max(int(n), para.size), para.size, para.stride)) * window + n * around for n in slices]
+        return [
+            len(window_starts(max(int(n), para.size), para.size, para.stride)) * window + n * around for n in slices
+        ]
 
     def stage(seconds, read, written, hand):
         """read: bytes of a voxel; written: bytes of a case of so many slices."""
@@ -160,16 +175,21 @@ def stages(results):
         return slices * PIXELS
 
     def training_case(slices):
-        return np.full(len(slices), LIVER / para.slice_thickness * PIXELS * (2 * para.down_scale ** 2 + 1))
+        return np.full(len(slices), LIVER / para.slice_thickness * PIXELS * (2 * para.down_scale**2 + 1))
 
-    return {'training set, one core a worker': stage(on_one_core(PREPARE), 3, training_case, 'dask_s'),
-            'prediction, two cores a worker': stage(predict, 3, mask, 'rank_s'),
-            '3D CRF, one core a worker': stage(on_one_core(CRF), 4, mask, 'dask_s')}
+    return {
+        'training set, one core a worker': stage(on_one_core(PREPARE), 3, training_case, 'dask_s'),
+        'prediction, two cores a worker': stage(predict, 3, mask, 'rank_s'),
+        '3D CRF, one core a worker': stage(on_one_core(CRF), 4, mask, 'dask_s'),
+    }
 
 
 def table(results):
     """The simulated times as Markdown, and what is assumed; results: benchmarks/results.json."""
-    lines = [f'| simulated | CTs | {" | ".join(f"{n:,}" for n in WORKERS)} workers |', '|---|--:|' + '--:|' * len(WORKERS)]
+    lines = [
+        f'| simulated | CTs | {" | ".join(f"{n:,}" for n in WORKERS)} workers |',
+        '|---|--:|' + '--:|' * len(WORKERS),
+    ]
     for name, (stage, cluster) in stages(results).items():
         for cts in CTS:
             cells, alone = [], expected(stage, cts, 1, cluster)

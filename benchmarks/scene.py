@@ -1,9 +1,10 @@
 """A phantom of LiTS size, and masks on it that look like a network's answer."""
+
 import numpy as np
 from scipy import ndimage
 
-from utilities.phantom import phantom
-from utilities.volume import Geometry
+from data_prepare.phantom import phantom
+from utilities.volumes.geometry import Geometry
 
 WINDOW = -200, 200
 
@@ -27,8 +28,13 @@ def rough(label, seed=0, islands=300, holes=60):
         centre = rng.integers(label.shape) if number < islands else inside[rng.integers(len(inside))]
         radius = rng.integers(1, 7)
         box = tuple(slice(max(0, c - radius), c + radius + 1) for c in centre)
-        ball = sum((np.arange(b.start, min(b.stop, n)) - c).reshape([-1 if a == axis else 1 for a in range(3)]) ** 2
-                   for axis, (b, c, n) in enumerate(zip(box, centre, label.shape))) <= radius ** 2
+        ball = (
+            sum(
+                (np.arange(b.start, min(b.stop, n)) - c).reshape([-1 if a == axis else 1 for a in range(3)]) ** 2
+                for axis, (b, c, n) in enumerate(zip(box, centre, label.shape))
+            )
+            <= radius**2
+        )
         mask[box][ball] = number < islands
     return mask.astype(np.uint8)
 

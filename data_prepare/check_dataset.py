@@ -5,6 +5,7 @@ Out:  check_path (csv), a row a case, and the same table on the screen; exit sta
 
     python data_prepare/check_dataset.py --train_ct_path=DIR --train_seg_path=DIR
 """
+
 import math
 import sys
 from collections import Counter
@@ -15,16 +16,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas
 
-from data_prepare.get_training_set import liver_slices
-from utilities import cases
-from utilities.check import check_header, check_hu, check_label, orientation
-from utilities.command_line import run
-from utilities.errors import InputError, one_line
-from utilities.log import log, log_to
-from utilities.preprocess import z_factor
-from utilities.resample import zoom
-from utilities.tables import in_cell
-from utilities.volume import find_cases, list_volumes, read, read_header, stem, whole_file
+from data_prepare.liver_slices import liver_slices
+from utilities.base.atomic_write import atomic_write
+from utilities.base.errors import InputError, one_line
+from utilities.base.log import log, log_to_file
+from utilities.evaluation.tables import in_cell
+from utilities.image.preprocess import z_factor
+from utilities.image.resample import zoom
+from utilities.run import run_cases, script
+from utilities.run.script import run_script
+from utilities.volumes.cases import find_cases, list_volumes
+from utilities.volumes.checks import check_header, check_hu, check_label, orientation
+from utilities.volumes.headers import stem
+from utilities.volumes.read_write import read_header, read_volume
 
 COLUMNS = ['case', 'group', 'slices', 'pixels', 'spacing', 'HU min', 'HU max', 'liver mL', 'status', 'findings']
 BYTES = 6  # of memory for a voxel of a CT, at most; see benchmarks/benchmark.py
@@ -34,14 +38,21 @@ def main(para):
     found = {'train': find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)}
     if Path(para.test_ct_path).is_dir():
         found['test'] = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
-    workers, rows = cases.Workers(para.num_workers, para.dask_scheduler, BYTES), []
+    workers, rows = run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES), []
     for group in found:
-        looked_at, failures = cases.run(partial(look, group=group, para=para), found[group], f'check of {group}', workers=workers)
+        looked_at, failures = run_cases.run_cases(
+            partial(look, group=group, para=para), found[group], f'check of {group}', workers=workers
+        )
         rows += looked_at
         rows += [{'case': name, 'group': group, 'errors': [why], 'warnings': []} for name, why in failures]
-    rows += [{'case': stem(path), 'errors': [f'{path}: a label without CT'], 'warnings': []} for path in labels_alone(found, para)]
-    rows += [{'case': name, 'errors': [], 'warnings': ['is in spacing_override, but there is no such case']}
-             for name in sorted(para.spacing_override.keys() - {row['case'] for row in rows})]
+    rows += [
+        {'case': stem(path), 'errors': [f'{path}: a label without CT'], 'warnings': []}
+        for path in labels_alone(found, para)
+    ]
+    rows += [
+        {'case': name, 'errors': [], 'warnings': ['is in spacing_override, but there is no such case']}
+        for name in sorted(para.spacing_override.keys() - {row['case'] for row in rows})
+    ]
     compare_orientations(rows)
 
     for row in rows:
@@ -49,14 +60,14 @@ def main(para):
         row['findings'] = '; '.join(one_line(finding) for finding in [*row['errors'], *row['warnings']])
         row['case'] = in_cell(row['case'])
     table = pandas.DataFrame(rows).reindex(columns=COLUMNS).astype({'slices': 'Int64'})
-    with whole_file(para.check_path) as part:
+    with atomic_write(para.check_path) as part:
         table.to_csv(part, index=False, float_format='%g')
-    log_to(Path(para.check_path).with_suffix('.log'))
+    log_to_file(Path(para.check_path).with_suffix('.log'))
     log.info(table.to_string(index=False, na_rep='', float_format='{:g}'.format))
     count = Counter(row['status'] for row in rows)
     log.info(f'{count["ok"]} ok, {count["warning"]} with warnings, {count["error"]} with errors')
     failed = [(row['case'], row['findings']) for row in rows if row['errors']]
-    return cases.report(len(rows), failed, para.check_path, 'python data_prepare/get_training_set.py')
+    return script.report_results(len(rows), failed, para.check_path, 'python data_prepare/get_training_set.py')
 
 
 def look(case, group, para):
@@ -68,16 +79,20 @@ def look(case, group, para):
         row['errors'].append(str(error))
     try:
         shape, geometry = read_header(case.ct, case.spacing)
-        row.update(slices=shape[0], pixels=f'{shape[2]} x {shape[1]}', spacing=' x '.join(f'{s:.3g}' for s in geometry.spacing),
-                   orientation=orientation(geometry))
-        ct, _ = read(case.ct, case.spacing)
+        row.update(
+            slices=shape[0],
+            pixels=f'{shape[2]} x {shape[1]}',
+            spacing=' x '.join(f'{s:.3g}' for s in geometry.spacing),
+            orientation=orientation(geometry),
+        )
+        ct, _ = read_volume(case.ct, case.spacing)
         row.update({'HU min': ct.min().item(), 'HU max': ct.max().item()})
         del ct
         errors, warnings = check_hu(row['HU min'], row['HU max'])
         row['errors'] += errors
         row['warnings'] += warnings
         if case.label:
-            label, label_geometry = read(case.label, case.spacing)
+            label, label_geometry = read_volume(case.label, case.spacing)
             errors, warnings, liver = check_label(label)
             row['liver mL'] = round(liver.sum() * math.prod(label_geometry.spacing) / 1000)
             row['errors'] += [f'{case.label}: {error}' for error in errors]
@@ -97,15 +112,23 @@ def too_few_slices(liver, thickness, para):
     first, last = liver_slices(zoom(held, (factor, 1, 1), 0), para.expand_slice)
     if last - first >= para.size:
         return []
-    return [f'wanted {para.size} slices of {para.slice_thickness:g} mm around the liver, got {last - first}; lower size, or raise '
-            'expand_slice']
+    return [
+        f'wanted {para.size} slices of {para.slice_thickness:g} mm around the liver, got {last - first}; lower size, or raise '
+        'expand_slice'
+    ]
 
 
 def labels_alone(found, para):
     """Paths in the label folders that are neither a label nor a CT of a case; found: {group: cases}."""
     folders = dict.fromkeys(Path(getattr(para, f'{group}_seg_path')) for group in found)
     used = {path.resolve() for group in found.values() for case in group for path in case.files}
-    return [path for folder in folders if folder.is_dir() for path in list_volumes(folder).values() if path.resolve() not in used]
+    return [
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in list_volumes(folder).values()
+        if path.resolve() not in used
+    ]
 
 
 def compare_orientations(rows):
@@ -117,4 +140,4 @@ def compare_orientations(rows):
 
 
 if __name__ == '__main__':
-    run(main, __doc__)
+    run_script(main, __doc__)

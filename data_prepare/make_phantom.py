@@ -5,6 +5,7 @@ Out:  phantom_train cases in train_ct_path and train_seg_path, phantom_test more
 
     python data_prepare/make_phantom.py --parameters=experiments/demo.py
 """
+
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,11 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from utilities import cases
-from utilities.command_line import run
-from utilities.manifest import Manifest
-from utilities.phantom import phantom
-from utilities.volume import Geometry, write
+from data_prepare.phantom import phantom
+from utilities.run import run_cases, script
+from utilities.run.manifest import Manifest
+from utilities.run.script import run_script
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 SETTINGS = ('phantom_depth', 'phantom_width', 'seed')
 BYTES = 12  # of memory for a voxel, at most
@@ -28,13 +30,20 @@ def main(para):
     settings = {name: getattr(para, name) for name in SETTINGS}
     numbers = range(para.phantom_train + para.phantom_test)
     folders = {}
-    for path, name in ((para.train_ct_path, 'train_ct_path'), (para.train_seg_path, 'train_seg_path'),
-                       (para.test_ct_path, 'test_ct_path'), (para.test_seg_path, 'test_seg_path')):
+    for path, name in (
+        (para.train_ct_path, 'train_ct_path'),
+        (para.train_seg_path, 'train_seg_path'),
+        (para.test_ct_path, 'test_ct_path'),
+        (para.test_seg_path, 'test_seg_path'),
+    ):
         folders[name] = Manifest(path, settings, name)
 
     def places(case):
         group = 'train' if case.number < para.phantom_train else 'test'
-        return (folders[f'{group}_ct_path'], f'volume-{case.number}'), (folders[f'{group}_seg_path'], f'segmentation-{case.number}')
+        return (folders[f'{group}_ct_path'], f'volume-{case.number}'), (
+            folders[f'{group}_seg_path'],
+            f'segmentation-{case.number}',
+        )
 
     def done(case):
         return all([manifest.done(name, []) for manifest, name in places(case)]) or None
@@ -45,15 +54,15 @@ def main(para):
         for (manifest, name), volume in zip(places(case), volumes):
             file = f'{name}.nii'
             manifest.start(name, [file])
-            write(manifest.folder / file, volume[:, ::-1, ::-1], geometry)  # as DIRECTION has it
+            write_volume(manifest.folder / file, volume[:, ::-1, ::-1], geometry)  # as DIRECTION has it
             manifest.add(name, [], [file])
 
-    voxels = para.phantom_depth * para.phantom_width ** 2
+    voxels = para.phantom_depth * para.phantom_width**2
     numbered = [SimpleNamespace(number=number, name=f'volume-{number}', voxels=voxels) for number in numbers]
-    workers = cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
-    results, failures = cases.run(make, numbered, 'phantoms', done=done, workers=workers)
+    workers = run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
+    results, failures = run_cases.run_cases(make, numbered, 'phantoms', done=done, workers=workers)
     wrote = f'{para.train_ct_path}, {para.train_seg_path}, {para.test_ct_path} and {para.test_seg_path}'
-    return cases.report(len(results), failures, wrote, 'python data_prepare/get_training_set.py')
+    return script.report_results(len(results), failures, wrote, 'python data_prepare/get_training_set.py')
 
 
 def grid(number, depth, width, seed):
@@ -66,4 +75,4 @@ def grid(number, depth, width, seed):
 
 
 if __name__ == '__main__':
-    run(main, __doc__)
+    run_script(main, __doc__)

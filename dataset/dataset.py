@@ -1,13 +1,15 @@
 """Training set -> samples."""
+
 import copy
 
 import numpy as np
 import torch
 
-from utilities.errors import InputError
-from utilities.manifest import settings_of_cases
-from utilities.preprocess import normalise
-from utilities.volume import SliceReader, find_cases, read_header
+from utilities.base.errors import InputError
+from utilities.image.preprocess import normalise
+from utilities.run.manifest import settings_of_cases
+from utilities.volumes.cases import find_cases
+from utilities.volumes.read_write import SliceReader, read_header
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -22,7 +24,9 @@ class Dataset(torch.utils.data.Dataset):
 
     def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
-        self.cases = find_cases(ct_dir, 'training_set_path, or run first: python data_prepare/get_training_set.py', seg_dir)
+        self.cases = find_cases(
+            ct_dir, 'training_set_path, or run first: python data_prepare/get_training_set.py', seg_dir
+        )
         self.volumes, self.geometries = [], {}
         for case in self.cases:
             if case.label is None:
@@ -30,7 +34,9 @@ class Dataset(torch.utils.data.Dataset):
             shape, (label_shape, self.geometries[case.name]) = read_header(case.ct)[0], read_header(case.label)
             wanted = (shape[0], round(shape[1] / down_scale), round(shape[2] / down_scale))
             if label_shape != wanted:
-                raise InputError(f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}')
+                raise InputError(
+                    f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}'
+                )
             if shape[0] < size:
                 raise InputError(f'{case.ct}: wanted {size} slices or more, got {shape[0]}; lower size')
             self.volumes.append((shape[0], SliceReader(case.ct), SliceReader(case.label)))
@@ -54,8 +60,10 @@ class Dataset(torch.utils.data.Dataset):
         if not number:
             return None
         if number >= len(self.cases):
-            raise InputError(f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases of training_set_path, got '
-                             f'{number}')
+            raise InputError(
+                f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases of training_set_path, got '
+                f'{number}'
+            )
         chosen = set(np.random.default_rng([seed, 11]).permutation(len(self.cases))[:number].tolist())
         pairs = list(zip(self.cases, self.volumes))
         other = copy.copy(self)
@@ -73,15 +81,21 @@ class Dataset(torch.utils.data.Dataset):
         depth, ct, label = self.volumes[index % len(self.cases)]
         first = int(place * (depth - self.size + 1))
         ct, label = (volume.read(first, first + self.size) for volume in (ct, label))
-        return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(np.require(label, np.uint8, 'W'))
+        return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(
+            np.require(label, np.uint8, 'W')
+        )
 
 
 def require_settings(folder, **wanted):
     """Raise InputError unless all cases of a training set were made with the wanted settings. One without records is taken as it is."""
     found = settings_of_cases(folder)
     if len(found) > 1 or None in found:
-        raise InputError(f'{folder}: holds cases of several settings or half-written ones; run data_prepare/get_training_set.py again')
+        raise InputError(
+            f'{folder}: holds cases of several settings or half-written ones; run data_prepare/get_training_set.py again'
+        )
     for name, value in wanted.items():
         if found and found[0].get(name) != value:
-            raise InputError(f'{folder}: was made with {name} {found[0].get(name)}, now it is {value}; set it back, or run '
-                             'data_prepare/get_training_set.py again')
+            raise InputError(
+                f'{folder}: was made with {name} {found[0].get(name)}, now it is {value}; set it back, or run '
+                'data_prepare/get_training_set.py again'
+            )

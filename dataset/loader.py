@@ -1,4 +1,5 @@
 """Samples -> batches, in an order that depends on nothing but the seed and the number of the epoch."""
+
 import atexit
 import multiprocessing
 import signal
@@ -7,9 +8,9 @@ from itertools import islice
 import numpy as np
 import torch
 
-from utilities import ranks
-from utilities.errors import InputError
-from utilities.log import log
+from utilities.base import distributed
+from utilities.base.errors import InputError
+from utilities.base.log import log
 
 
 class Loader:
@@ -35,15 +36,15 @@ class Loader:
         rng = np.random.default_rng([self.seed, epoch])
         order, places = rng.permutation(len(self.samples)).tolist(), rng.random(len(self.samples)).tolist()
         keys = list(zip(order, places))
-        return [keys[i:i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
+        return [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
 
     def parts(self, batch):
         """Keys of the parts of a batch that this rank computes, and the share of each of its samples in the batch."""
-        own, share = batch[ranks.rank()::ranks.size()], 1 / len(batch)
+        own, share = batch[distributed.rank() :: distributed.world_size()], 1 / len(batch)
         if not own:  # fewer samples than ranks: one to be there with, which counts nothing
             own, share = batch[:1], 0.0
         at_once = self.at_once or len(own)
-        return [own[i:i + at_once] for i in range(0, len(own), at_once)], share
+        return [own[i : i + at_once] for i in range(0, len(own), at_once)], share
 
     def epoch(self, epoch, first=0):
         """(names of the cases, parts) of each batch from the `first` on: all names, and of this rank's parts (CT, labels, share).
@@ -68,21 +69,34 @@ class Loader:
                     yield ct, label
             except InputError as error:  # a worker's comes wrapped in its traceback
                 raise InputError(str(error).splitlines()[-1].split('InputError: ', 1)[-1]) from None
-            except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:  # the others: killed while it handed a batch over
+            except (
+                RuntimeError,
+                ConnectionError,
+                EOFError,
+                FileNotFoundError,
+            ) as error:  # the others: killed while it handed a batch over
                 if not self.num_workers or isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error):
                     raise
                 self.loader = None
                 self.num_workers -= 1
-                log.warning(f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it '
-                            'out of memory, or /dev/shm full?')
+                log.warning(
+                    f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it '
+                    'out of memory, or /dev/shm full?'
+                )
 
     def started(self):
         """The loader's iterator over the keys in `todo`."""
         if self.loader is None:
             # its own generator: an epoch that is begun twice draws nothing from the one that dropout uses
             self.loader = torch.utils.data.DataLoader(
-                self.samples, batch_sampler=self.todo, num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
-                pin_memory=self.pin_memory and torch.cuda.is_available(), generator=torch.Generator(), worker_init_fn=leave_signals)
+                self.samples,
+                batch_sampler=self.todo,
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                pin_memory=self.pin_memory and torch.cuda.is_available(),
+                generator=torch.Generator(),
+                worker_init_fn=leave_signals,
+            )
         batches = iter(self.loader)
         # PyTorch's handler would raise a worker's death in the middle of a step; without it, it shows when the worker's batch is due
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -4,6 +4,7 @@ Loss of the output head below 0.05 at the end; mean Dice on three phantoms that 
 
     make demo
 """
+
 train_ct_path = './demo/data/train/CT/'
 train_seg_path = './demo/data/train/seg/'
 test_ct_path = './demo/data/test/CT/'

@@ -9,6 +9,7 @@ volume-28 to volume-47 into LiTS/test before. Needs a GPU; 1,000 epochs of 111 s
     python val.py --parameters=experiments/lits.py
     python Densecrf/3D-CRF.py --parameters=experiments/lits.py
 """
+
 train_ct_path = './LiTS/train/CT/'
 train_seg_path = './LiTS/train/seg/'
 test_ct_path = './LiTS/test/CT/'

@@ -9,8 +9,9 @@ the example CT of TotalSegmentator's tests with a liver mask (122 x 101 x 112 vo
     python val.py $R
     python Densecrf/2D-CRF.py $R
     python Densecrf/3D-CRF.py $R
-    python utilities/draw_figures.py $R
+    python scripts/draw_figures.py $R
 """
+
 training_set_path = './real-ct/train/'
 pred_path = './real-ct/pred/'
 crf_path = './real-ct/crf/'

@@ -1,4 +1,5 @@
 """The losses, by the name that parameter.loss takes."""
+
 from loss.BCE import BCELoss
 from loss.Dice import DiceLoss
 from loss.ELDice import ELDiceLoss
@@ -8,5 +9,13 @@ from loss.SS import SSLoss
 from loss.Tversky import TverskyLoss
 from loss.WBCE import WCELoss
 
-LOSSES = {'Dice': DiceLoss, 'ELDice': ELDiceLoss, 'Jaccard': JaccardLoss, 'SS': SSLoss, 'Tversky': TverskyLoss,
-          'Hybrid': HybridLoss, 'BCE': BCELoss, 'WCE': WCELoss}
+LOSSES = {
+    'Dice': DiceLoss,
+    'ELDice': ELDiceLoss,
+    'Jaccard': JaccardLoss,
+    'SS': SSLoss,
+    'Tversky': TverskyLoss,
+    'Hybrid': HybridLoss,
+    'BCE': BCELoss,
+    'WCE': WCELoss,
+}

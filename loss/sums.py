@@ -1,12 +1,15 @@
 """What several losses are made from: sums over z, y, x per sample, and cross-entropy."""
+
 import torch.nn.functional as F
 
 
 def prepared(prediction, target):
     """Prediction (n, 1, z, y, x) and target (n, z, y, x) as float32 (n, voxels). Raises ValueError if they do not fit."""
     if prediction.ndim != 5 or prediction.shape[1] != 1 or prediction.shape[:1] + prediction.shape[2:] != target.shape:
-        raise ValueError(f'wanted a prediction (n, 1, z, y, x) and a target (n, z, y, x), got {tuple(prediction.shape)} '
-                         f'and {tuple(target.shape)}')
+        raise ValueError(
+            f'wanted a prediction (n, 1, z, y, x) and a target (n, z, y, x), got {tuple(prediction.shape)} '
+            f'and {tuple(target.shape)}'
+        )
     return prediction.float().flatten(1), target.float().flatten(1)
 
 

@@ -1,4 +1,5 @@
 """A 3D residual U-Net with deep supervision: 9,498,260 parameters."""
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -77,11 +78,11 @@ class ResUNet(nn.Module):
         for start in range(0, depth, SLAB):
             stop = min(start + SLAB, depth)
             ends = start == 0, stop == depth
-            x = self.up_conv4(x3[:, :, start // 2:stop // 2 + 1])
-            hidden = first_prelu(conv_in_slab(first, torch.cat((x, skip1[:, :, start:stop + 2]), 1), *ends))
+            x = self.up_conv4(x3[:, :, start // 2 : stop // 2 + 1])
+            hidden = first_prelu(conv_in_slab(first, torch.cat((x, skip1[:, :, start : stop + 2]), 1), *ends))
             hidden = hidden if left is None else torch.cat((left, hidden), 2)
             left = hidden[:, :, -2:].clone()
-            x4 = second_prelu(conv_in_slab(second, hidden, *ends)).add_(x[:, :, :stop - start])
+            x4 = second_prelu(conv_in_slab(second, hidden, *ends)).add_(x[:, :, : stop - start])
             heads.append(self.map4(x4))
         return torch.cat(heads, 2)
 
@@ -99,7 +100,9 @@ class Block(nn.Sequential):
 
     def forward(self, *inputs):
         if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.compute, *inputs, use_reentrant=False, preserve_rng_state=False)  # no dropout in here
+            return checkpoint(
+                self.compute, *inputs, use_reentrant=False, preserve_rng_state=False
+            )  # no dropout in here
         return self.compute(*inputs)
 
     def compute(self, *inputs):
@@ -145,7 +148,9 @@ class Probability(nn.Module):
         z_factor, *in_plane = self.factors
         logits = F.interpolate(logits.float(), scale_factor=(z_factor, 1, 1), mode='trilinear', align_corners=False)
         # in plane apart from z: a CPU shares channels among its cores, and here every slice is one
-        return F.interpolate(logits[:, 0], scale_factor=in_plane, mode='bilinear', align_corners=False)[:, None].sigmoid_()
+        return F.interpolate(logits[:, 0], scale_factor=in_plane, mode='bilinear', align_corners=False)[
+            :, None
+        ].sigmoid_()
 
 
 class PReLU(nn.PReLU):

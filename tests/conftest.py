@@ -1,4 +1,5 @@
 """What several tests share: scripts through the command line, and volumes on disk."""
+
 import json
 import os
 import subprocess
@@ -10,14 +11,25 @@ import pytest
 
 from tests.reference import recipe
 from tests.torture.trial import hear_signals
-from utilities.volume import Geometry, write
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ['data_prepare/make_phantom.py', 'data_prepare/analyse_dataset.py', 'data_prepare/check_dataset.py',
-           'data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/2D-CRF.py', 'Densecrf/3D-CRF.py',
-           'utilities/draw_figures.py',
-           'utilities/write_report.py', 'utilities/send_to_visdom.py',
-           'utilities/visdom_front_end.py', 'utilities/visdom_server.py']
+SCRIPTS = [
+    'data_prepare/make_phantom.py',
+    'data_prepare/analyse_dataset.py',
+    'data_prepare/check_dataset.py',
+    'data_prepare/get_training_set.py',
+    'train_ds.py',
+    'val.py',
+    'Densecrf/2D-CRF.py',
+    'Densecrf/3D-CRF.py',
+    'scripts/draw_figures.py',
+    'scripts/write_report.py',
+    'scripts/send_to_visdom.py',
+    'tools/visdom_front_end.py',
+    'scripts/visdom_server.py',
+]
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -33,17 +45,23 @@ def recorded():
 
 def running(*selection):
     """{number: command} of the processes that `ps` selects, but for those which have ended: a parent may be late to take notice."""
-    lines = subprocess.run(['ps', '-ww', '-o', 'pid=,stat=,args=', *selection], capture_output=True, text=True).stdout.splitlines()
-    return {int(number): command for number, state, command in (line.split(None, 2) for line in lines) if 'Z' not in state}
+    lines = subprocess.run(
+        ['ps', '-ww', '-o', 'pid=,stat=,args=', *selection], capture_output=True, text=True
+    ).stdout.splitlines()
+    return {
+        int(number): command for number, state, command in (line.split(None, 2) for line in lines) if 'Z' not in state
+    }
 
 
 @pytest.fixture
 def script(tmp_path):
     """script('val.py', size=16, ...) runs a script in tmp_path with these overrides; returns the completed process."""
+
     def run(name, *arguments, **overrides):
         command = [sys.executable, str(ROOT / name), *arguments, *(f'--{k}={v}' for k, v in overrides.items())]
         environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+
     return run
 
 
@@ -54,6 +72,6 @@ def lits(tmp_path):
         ct, label = recipe.volume(seed, shape)
         geometry = Geometry(spacing, recipe.ORIGIN, recipe.DIRECTION)
         for group in ('train', 'test'):
-            write(tmp_path / f'data/{group}/CT/volume-{number}.nii', ct, geometry)
-            write(tmp_path / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
+            write_volume(tmp_path / f'data/{group}/CT/volume-{number}.nii', ct, geometry)
+            write_volume(tmp_path / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
     return tmp_path

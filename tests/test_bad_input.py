@@ -1,11 +1,13 @@
 """Bad input through the scripts: one clear line, exit status 1, the other cases done, nothing half-written."""
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
 from net.ResUNet import ResUNet
-from utilities.volume import Geometry, write
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 GEOMETRY = Geometry((1.5, 1.5, 2.0))
 SHAPE = (24, 32, 32)
@@ -14,8 +16,8 @@ SHAPE = (24, 32, 32)
 def put(folder, number, shape=SHAPE, geometry=GEOMETRY, liver=slice(4, 20)):
     label = np.zeros(shape, np.uint8)
     label[liver, 8:24, 8:24] = 1
-    write(folder / f'data/train/CT/volume-{number}.nii', (label * 100).astype(np.int16), geometry)
-    write(folder / f'data/train/seg/segmentation-{number}.nii', label, geometry)
+    write_volume(folder / f'data/train/CT/volume-{number}.nii', (label * 100).astype(np.int16), geometry)
+    write_volume(folder / f'data/train/seg/segmentation-{number}.nii', label, geometry)
 
 
 def no_label(folder):
@@ -23,17 +25,18 @@ def no_label(folder):
 
 
 def other_shape(folder):
-    write(folder / 'data/train/seg/segmentation-1.nii', np.ones((23, 32, 32), np.uint8), GEOMETRY)
+    write_volume(folder / 'data/train/seg/segmentation-1.nii', np.ones((23, 32, 32), np.uint8), GEOMETRY)
 
 
 def other_spacing(folder):
-    write(folder / 'data/train/seg/segmentation-1.nii', np.ones(SHAPE, np.uint8), Geometry((1.5, 1.5, 2.5)))
+    write_volume(folder / 'data/train/seg/segmentation-1.nii', np.ones(SHAPE, np.uint8), Geometry((1.5, 1.5, 2.5)))
 
 
 def image_of(dimensions):
     def make(folder):
         image = sitk.GetImageFromArray(np.zeros((2, 3, 16, 16)[-dimensions:], np.int16), isVector=False)
         sitk.WriteImage(image, str(folder / 'data/train/CT/volume-1.nii'))
+
     return make
 
 
@@ -45,7 +48,7 @@ def truncated(folder):
 def nan(folder):
     array = np.zeros(SHAPE, np.float32)
     array[0, 0, 0] = np.nan
-    write(folder / 'data/train/CT/volume-1.nii', array, GEOMETRY)
+    write_volume(folder / 'data/train/CT/volume-1.nii', array, GEOMETRY)
 
 
 def no_liver(folder):
@@ -56,9 +59,20 @@ def few_slices(folder):
     put(folder, 1, shape=(3, 32, 32), liver=slice(1, 2))
 
 
-@pytest.mark.parametrize('spoil, message', [
-    (no_label, 'segmentation-1'), (other_shape, '(23, 32, 32)'), (other_spacing, 'corners'), (image_of(2), '2D'), (image_of(4), '4D'),
-    (truncated, 'cut short'), (nan, 'NaN'), (no_liver, 'holds no liver'), (few_slices, 'wanted 16 slices')])
+@pytest.mark.parametrize(
+    'spoil, message',
+    [
+        (no_label, 'segmentation-1'),
+        (other_shape, '(23, 32, 32)'),
+        (other_spacing, 'corners'),
+        (image_of(2), '2D'),
+        (image_of(4), '4D'),
+        (truncated, 'cut short'),
+        (nan, 'NaN'),
+        (no_liver, 'holds no liver'),
+        (few_slices, 'wanted 16 slices'),
+    ],
+)
 def test_a_bad_case_stops_no_other(tmp_path, script, spoil, message):
     put(tmp_path, 1)
     put(tmp_path, 2)
@@ -69,10 +83,17 @@ def test_a_bad_case_stops_no_other(tmp_path, script, spoil, message):
     assert len(failed) == 1 and message in failed[0] and 'volume-1' in failed[0]
     assert 'Traceback' not in done.stderr
     assert sorted(p.name for p in (tmp_path / 'train').rglob('*') if p.is_file()) == [
-        '.lock', 'get_training_set.log', 'segmentation-2.nii', 'volume-2.json', 'volume-2.nii']
+        '.lock',
+        'get_training_set.log',
+        'segmentation-2.nii',
+        'volume-2.json',
+        'volume-2.nii',
+    ]
 
 
-@pytest.mark.parametrize('name', ['data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/3D-CRF.py', 'Densecrf/2D-CRF.py'])
+@pytest.mark.parametrize(
+    'name', ['data_prepare/get_training_set.py', 'train_ds.py', 'val.py', 'Densecrf/3D-CRF.py', 'Densecrf/2D-CRF.py']
+)
 @pytest.mark.parametrize('empty', [False, True])
 def test_missing_and_empty_folders(tmp_path, script, name, empty):
     if empty:

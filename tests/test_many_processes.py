@@ -1,4 +1,5 @@
 """Whole scripts by one process and by several, under torchrun and on a Dask cluster: the same files, whoever is killed on the way."""
+
 import json
 import os
 import shutil
@@ -14,18 +15,20 @@ import pytest
 from tests.conftest import ROOT, running
 from tests.test_nothing_lost import CRF, PREPARE, SMALL, VAL, data, put  # noqa: F401
 from tests.torture.compare import content, differences
-from utilities import cases, engines, lock, machine
-from utilities.errors import InputError
-from utilities.log import log
-from utilities.volume import Geometry, read, write
+from utilities.base import folder_lock, machine
+from utilities.base.errors import InputError
+from utilities.base.log import log
+from utilities.run import dask_cluster, processes, run_cases, steps
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import read_volume, write_volume
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
 # as python SCRIPT, but that the smallest job is worth a process, on a machine of two cores, and that no server is waited for
 EAGER = """
 import runpy, sys
-from utilities import cases
-cases.WORTH, cases.machine.cores, cases.engines.PATIENCE = 1, lambda: 2, 1
+from utilities.run import dask_cluster, run_cases
+run_cases.MIN_VOXELS_PER_WORKER, run_cases.machine.cores, dask_cluster.SCHEDULER_TIMEOUT = 1, lambda: 2, 1
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """
@@ -33,9 +36,20 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 def start(folder, name, *before, **overrides):
     """A script in `folder`; before: what comes between python and the script."""
-    command = [sys.executable, *before, str(ROOT / name), *(f'--{key}={value}' for key, value in {**SMALL, **overrides}.items())]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**ENVIRONMENT, 'PYTHONPATH': str(ROOT)})
+    command = [
+        sys.executable,
+        *before,
+        str(ROOT / name),
+        *(f'--{key}={value}' for key, value in {**SMALL, **overrides}.items()),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, 'PYTHONPATH': str(ROOT)},
+    )
 
 
 def finish(*arguments, status=0, **overrides):
@@ -57,7 +71,7 @@ def predictions(data):
     label = np.zeros((10, 40, 40), np.uint8)
     label[3:7, 10:20, 10:20] = 1
     for number in range(3):
-        write(data / f'pred/pred-{number}.nii', label, Geometry((8, 8, 12), (number, 0, 0)))
+        write_volume(data / f'pred/pred-{number}.nii', label, Geometry((8, 8, 12), (number, 0, 0)))
 
 
 @pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
@@ -74,13 +88,17 @@ def test_large_cases_get_processes_by_themselves(tmp_path):
     for folder, name in (('CT', 'volume'), ('seg', 'segmentation')):
         for number in range(4):
             path = tmp_path / f'data/train/{folder}/{name}-{number}.nii'
-            write(path, np.zeros((410, 512, 1), np.int16 if name == 'volume' else np.uint8), Geometry((1, 1, 2)))
+            write_volume(path, np.zeros((410, 512, 1), np.int16 if name == 'volume' else np.uint8), Geometry((1, 1, 2)))
             with open(path, 'r+b') as file:
                 file.seek(42)
                 file.write((512).to_bytes(2, 'little'))
             os.truncate(path, 352 + 410 * 512 * 512 * (2 if name == 'volume' else 1))
-    said = {workers: finish(tmp_path, 'data_prepare/check_dataset.py', status=1, num_workers=workers, check_path=f'{workers}.csv')
-            for workers in (0, 2)}
+    said = {
+        workers: finish(
+            tmp_path, 'data_prepare/check_dataset.py', status=1, num_workers=workers, check_path=f'{workers}.csv'
+        )
+        for workers in (0, 2)
+    }
     assert 'check of train: 2 processes (num_workers 2, 2 cores)' in said[2] or len(os.sched_getaffinity(0)) < 2
     assert 'processes' not in said[0]
     tables = [(tmp_path / f'{workers}.csv').read_text() for workers in (0, 2)]
@@ -159,9 +177,15 @@ class Cluster:
     def start(self, *arguments):
         environment = {name: value for name, value in ENVIRONMENT.items() if name != 'PYTHONPATH'}
         environment['DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES'] = '1'
-        self.processes.append(subprocess.Popen(
-            [sys.executable, '-m', 'dask', *arguments, '--no-dashboard', '--scheduler-file', str(self.file)], cwd=self.folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
+        self.processes.append(
+            subprocess.Popen(
+                [sys.executable, '-m', 'dask', *arguments, '--no-dashboard', '--scheduler-file', str(self.file)],
+                cwd=self.folder,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        )
         return self.processes[-1]
 
     def add(self, *arguments):
@@ -182,16 +206,18 @@ def cluster(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
-def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(data, cluster, name, folder):
+def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(
+    data, cluster, name, folder
+):
     for number in range(3, 12):
         put(data, 'train' if name == PREPARE else 'test', number, depth=30, width=300)
     for number in range(12):
         path = data / f'data/test/CT/volume-{number}.nii'
         if path.exists():
-            ct, geometry = read(path)
+            ct, geometry = read_volume(path)
             mask = np.zeros(ct.shape, np.uint8)
             mask[3:-3, 10:20, 10:20] = 1
-            write(data / f'pred/pred-{number}.nii', mask, geometry)
+            write_volume(data / f'pred/pred-{number}.nii', mask, geometry)
     whole = finish(data, name) and moved(data, folder)
     workers = {worker.pid: worker for worker in (cluster.add('--nthreads', '1'), cluster.add('--nthreads', '1'))}
     process = start(data, name, dask_scheduler=cluster.file)
@@ -234,17 +260,20 @@ def on_cluster(cluster, tmp_path, monkeypatch):
     FIVE = [SimpleNamespace(name=f'volume-{n}', number=n, voxels=n) for n in range(5)]
     for _ in range(2):
         cluster.add('--nthreads', '2', '--memory-limit', '4GB')
-    with engines.client_of(str(cluster.file)) as client:
+    with dask_cluster.connect_client(str(cluster.file)) as client:
         client.wait_for_workers(2, 30)
     monkeypatch.chdir(tmp_path)
-    yield lambda step, bytes=1e9: cases.run(step, FIVE, 'test', workers=cases.Workers(0, str(cluster.file), bytes))
-    for key in [key for key, (_, _, folder) in lock.held.items() if folder.is_relative_to(tmp_path)]:
-        os.close(lock.held.pop(key)[0])
-    lock.written_to.clear()
+    yield lambda step, bytes=1e9: run_cases.run_cases(
+        step, FIVE, 'test', workers=run_cases.Workers(0, str(cluster.file), bytes)
+    )
+    for key in [key for key, (_, _, folder) in folder_lock.held_locks.items() if folder.is_relative_to(tmp_path)]:
+        os.close(folder_lock.held_locks.pop(key)[0])
+    folder_lock.written_folders.clear()
 
 
 def test_cases_on_a_cluster_speak_and_fail_each_for_itself(on_cluster, capsys, tmp_path):
     """In the folder of the run, which is not the workers'; the lines of the two threads of a worker stay apart."""
+
     def step(case):
         log.info(f'at work on {case.name}')
         time.sleep(0.2)
@@ -275,11 +304,11 @@ def test_a_case_that_kills_the_workers_of_a_cluster_is_a_failure(on_cluster, clu
 
     for _ in range(2):  # of four, two are killed
         cluster.add('--nthreads', '1')
-    assert on_cluster(step) == ([0, 1, 2, 4], [('volume-3', engines.KILLED)])
+    assert on_cluster(step) == ([0, 1, 2, 4], [('volume-3', steps.KILLED)])
 
 
 def test_a_cluster_whose_scheduler_goes_away_ends_the_run(on_cluster, cluster, monkeypatch):
-    monkeypatch.setattr(engines, 'PATIENCE', 3)
+    monkeypatch.setattr(dask_cluster, 'SCHEDULER_TIMEOUT', 3)
 
     def step(case):
         os.kill(scheduler, signal.SIGKILL)
@@ -297,19 +326,26 @@ def test_a_worker_of_a_cluster_with_other_modules_or_disks_does_no_case(on_clust
         return str(error.value)
 
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(engines, 'ROOT', '/elsewhere')
+        elsewhere.setattr(dask_cluster, 'ROOT', '/elsewhere')
         assert "/elsewhere: No module named 'utilities'" in told()
-        elsewhere.setattr(engines, 'ROOT', str(ROOT))
+        elsewhere.setattr(dask_cluster, 'ROOT', str(ROOT))
         on_cluster(lambda case: 1)
-        elsewhere.setattr(engines, 'ROOT', '/elsewhere')
+        elsewhere.setattr(dask_cluster, 'ROOT', '/elsewhere')
         assert f'it works with the modules in {ROOT}; start it again' in told()
-    lock.claim(tmp_path / 'out', 'pred_path')
-    read = engines.Path.read_text
-    monkeypatch.setattr(engines.Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read(path))
+    folder_lock.lock_folder(tmp_path / 'out', 'pred_path')
+    read_volume = processes.Path.read_text
+    monkeypatch.setattr(
+        processes.Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read_volume(path)
+    )
     assert f'it does not see the folder {tmp_path / "out"} that the results go to' in told()
 
 
 def test_without_dask_the_way_to_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, 'distributed', None)
     with pytest.raises(InputError, match='pip install -r requirements-dask.txt'):
-        cases.run(lambda case: 1, [SimpleNamespace(name='a', voxels=1)], 'test', workers=cases.Workers(0, 'tcp://127.0.0.1:1', 1))
+        run_cases.run_cases(
+            lambda case: 1,
+            [SimpleNamespace(name='a', voxels=1)],
+            'test',
+            workers=run_cases.Workers(0, 'tcp://127.0.0.1:1', 1),
+        )

@@ -1,4 +1,5 @@
 """Runs that are stopped, meet a full disk, or find work done before: what is finished stays, and the next run goes on."""
+
 import json
 import os
 import resource
@@ -15,7 +16,8 @@ import torch
 
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
-from utilities.volume import Geometry, write
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 SMALL = dict(size=8, stride=4, slice_thickness=12, expand_slice=2, maximum_hole=100, module_path='weights.pth')
 PREPARE, VAL, CRF = 'data_prepare/get_training_set.py', 'val.py', 'Densecrf/3D-CRF.py'
@@ -26,8 +28,8 @@ def put(folder, group, number, depth=10, width=40):
     label[2:-2, 8:24, 8:24] = 1
     noise = np.random.default_rng(number).integers(0, 20, label.shape)
     geometry = Geometry((8, 8, 12), (number, 0, 0))
-    write(folder / f'data/{group}/CT/volume-{number}.nii', (label * 100 + noise).astype(np.int16), geometry)
-    write(folder / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
+    write_volume(folder / f'data/{group}/CT/volume-{number}.nii', (label * 100 + noise).astype(np.int16), geometry)
+    write_volume(folder / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
 
 
 @pytest.fixture
@@ -42,8 +44,11 @@ def data(tmp_path):
 
 def contents(folder):
     """Bytes of the files that we make for others: no locks, records, and xlsx with the time it was made."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*'))
-            if path.is_file() and path.suffix in ('.nii', '.csv')}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.suffix in ('.nii', '.csv')
+    }
 
 
 def parts(folder):
@@ -53,9 +58,15 @@ def parts(folder):
 def run(folder, name, wait=None, limit=None, **overrides):
     """Run a script in `folder`. wait(process): what to do meanwhile; limit: of the size of a file, in bytes, as a quota would have it."""
     command = [sys.executable, str(ROOT / name), *(f'--{key}={value}' for key, value in {**SMALL, **overrides}.items())]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={
-        **os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}, preexec_fn=limit and (
-            lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))))
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
+        preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))),
+    )
     if wait:
         wait(process)
     process.out, process.err = process.communicate(timeout=120)
@@ -70,12 +81,20 @@ def when_one_is_finished(records, number):
                 process.send_signal(number)
                 return
             time.sleep(0.002)
+
     return wait
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name, folder, number', [
-    (PREPARE, 'train', signal.SIGKILL), (VAL, 'pred', signal.SIGTERM), (VAL, 'pred', signal.SIGKILL), (CRF, 'crf', signal.SIGINT)])
+@pytest.mark.parametrize(
+    'name, folder, number',
+    [
+        (PREPARE, 'train', signal.SIGKILL),
+        (VAL, 'pred', signal.SIGTERM),
+        (VAL, 'pred', signal.SIGKILL),
+        (CRF, 'crf', signal.SIGINT),
+    ],
+)
 def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_stopped(data, name, folder, number):
     for extra in range(3, 12):
         put(data, 'train' if name == PREPARE else 'test', extra)
@@ -83,11 +102,13 @@ def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_
         for extra in range(12):
             label = np.zeros((10, 40, 40), np.uint8)
             label[3:7, 10:20, 10:20] = 1
-            write(data / f'pred/pred-{extra}.nii', label, Geometry((8, 8, 12), (extra, 0, 0)))
+            write_volume(data / f'pred/pred-{extra}.nii', label, Geometry((8, 8, 12), (extra, 0, 0)))
     stopped = run(data, name, when_one_is_finished(data / folder / 'manifest', number))
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
-        assert [line for line in stopped.err.splitlines() if 'stopped' in line] == [f'stopped by {number.name}; what is finished is kept']
+        assert [line for line in stopped.err.splitlines() if 'stopped' in line] == [
+            f'stopped by {number.name}; what is finished is kept'
+        ]
         assert 'Traceback' not in stopped.err and not parts(data / folder)
     finished = contents(data / folder)
     after = run(data, name)
@@ -107,29 +128,35 @@ OVERLAP = """
 import sys, time
 from types import SimpleNamespace
 from pathlib import Path
-from utilities import cases
-from utilities.command_line import run
-from utilities.lock import claim
-from utilities.volume import whole_file
+from utilities.run.run_cases import run_cases
+from utilities.run.script import run_script
+from utilities.base.folder_lock import lock_folder
+from utilities.base.atomic_write import atomic_write
 
 def main(para):
-    claim('pred', 'pred_path')
+    lock_folder('pred', 'pred_path')
     def write(case, _):
-        with whole_file(Path('pred') / case.name) as part:
+        with atomic_write(Path('pred') / case.name) as part:
             part.write_text('half')
             print('writing', flush=True)
             time.sleep(0 if case.name == '0' else 60)
-    cases.run([lambda case: 1, write], [SimpleNamespace(name=str(n)) for n in range(4)], 'test', overlap=True)
+    run_cases([lambda case: 1, write], [SimpleNamespace(name=str(n)) for n in range(4)], 'test', overlap=True)
 
 sys.argv = ['test']
-run(main, '')
+run_script(main, '')
 """
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_run_with_overlapping_steps_ends_at_once_and_leaves_no_part(tmp_path, number):
-    process = subprocess.Popen([sys.executable, '-c', OVERLAP], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, '-c', OVERLAP],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert [process.stdout.readline() for _ in range(2)] == ['writing\n'] * 2
     assert len(parts(tmp_path)) == 1
     process.send_signal(number)
@@ -138,8 +165,10 @@ def test_a_run_with_overlapping_steps_ends_at_once_and_leaves_no_part(tmp_path, 
     assert sorted(path.name for path in (tmp_path / 'pred').iterdir()) == ['.lock', '0']
 
 
-@pytest.mark.parametrize('name, folder, parameter', [
-    (PREPARE, 'train', 'training_set_path'), (VAL, 'pred', 'pred_path'), (CRF, 'crf', 'crf_path')])
+@pytest.mark.parametrize(
+    'name, folder, parameter',
+    [(PREPARE, 'train', 'training_set_path'), (VAL, 'pred', 'pred_path'), (CRF, 'crf', 'crf_path')],
+)
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(data, name, folder, parameter):
     put(data, 'train', 1, depth=40)  # more than fits, the others not
     put(data, 'test', 1, depth=40)
@@ -198,7 +227,7 @@ def test_the_crf_refines_again_only_what_changed(data):
     assert (data / 'crf/result-post-processing.csv').read_text() == table
     mask = np.zeros((10, 40, 40), np.uint8)
     mask[3:6, 10:20, 10:20] = 1
-    write(data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
+    write_volume(data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
     assert '2 of 3 cases were done before' in run(data, CRF).out
     assert 'done before' not in run(data, 'Densecrf/2D-CRF.py').out  # into the same folder: another result
     into_pred = run(data, CRF, crf_path='pred')
@@ -208,19 +237,26 @@ def test_the_crf_refines_again_only_what_changed(data):
 
 @pytest.mark.parametrize('name, parameter', [(PREPARE, 'training_set_path'), (VAL, 'pred_path'), (CRF, 'crf_path')])
 def test_one_run_at_a_time_and_no_folder_that_is_not_ours(data, name, parameter):
-    write(data / 'pred/pred-0.nii', np.ones((10, 40, 40), np.uint8), Geometry((8, 8, 12), (0, 0, 0)))
+    write_volume(data / 'pred/pred-0.nii', np.ones((10, 40, 40), np.uint8), Geometry((8, 8, 12), (0, 0, 0)))
     (data / 'mine').mkdir()
     (data / 'mine/thesis.tex').touch()
     done = run(data, name, **{parameter: 'mine'})
     assert done.returncode == 1 and done.err.count('\n') == 1 and parameter in done.err and 'did not make' in done.err
     assert [path.name for path in (data / 'mine').iterdir()] == ['thesis.tex']
 
-    code = 'import time; from utilities.lock import claim; claim("taken", "a"); print("held", flush=True); time.sleep(60)'
-    other = subprocess.Popen([sys.executable, '-c', code], cwd=data, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE)
+    code = 'import time; from utilities.base.folder_lock import lock_folder; lock_folder("taken", "a"); print("held", flush=True); time.sleep(60)'
+    other = subprocess.Popen(
+        [sys.executable, '-c', code], cwd=data, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE
+    )
     try:
         other.stdout.readline()
         done = run(data, name, **{parameter: 'taken'})
-        assert done.returncode == 1 and done.err.count('\n') == 1 and parameter in done.err and f'process {other.pid} on ' in done.err
+        assert (
+            done.returncode == 1
+            and done.err.count('\n') == 1
+            and parameter in done.err
+            and f'process {other.pid} on ' in done.err
+        )
         assert [path.name for path in (data / 'taken').iterdir()] == ['.lock']
         if name == CRF:
             shutil.copy(data / 'pred/pred-0.nii', data / 'taken/pred-0.nii')
@@ -247,12 +283,25 @@ def test_a_training_set_holds_no_case_of_other_settings_or_without_source(data):
     done = run(data, PREPARE, expand_slice=1)
     assert done.returncode == 1 and done.out.count('removed: volume-2') == 1
     assert sorted(path.name for path in (data / 'train').rglob('*') if path.is_file()) == [
-        '.lock', 'get_training_set.log', 'segmentation-0.nii', 'volume-0.json', 'volume-0.nii']
+        '.lock',
+        'get_training_set.log',
+        'segmentation-0.nii',
+        'volume-0.json',
+        'volume-0.nii',
+    ]
 
 
 def test_phantoms_in_one_folder(tmp_path):
-    small = dict(phantom_train=1, phantom_test=1, phantom_depth=16, phantom_width=16, train_ct_path='a', train_seg_path='a',
-                 test_ct_path='a', test_seg_path='a')
+    small = dict(
+        phantom_train=1,
+        phantom_test=1,
+        phantom_depth=16,
+        phantom_width=16,
+        train_ct_path='a',
+        train_seg_path='a',
+        test_ct_path='a',
+        test_seg_path='a',
+    )
     assert run(tmp_path, 'data_prepare/make_phantom.py', **small).returncode == 0
     files = contents(tmp_path / 'a')
     assert sorted(files) == ['segmentation-0.nii', 'segmentation-1.nii', 'volume-0.nii', 'volume-1.nii']
@@ -272,8 +321,10 @@ def test_odd_names_go_through_all_stages(data):
     for odd in ('=1+1', '-volume 9', 'volume-\n4', 'Lebér volume-5'):
         for group in ('train', 'test'):
             shutil.copy(data / f'data/{group}/CT/volume-1.nii', data / f'data/{group}/CT/{odd}.nii')
-            shutil.copy(data / f'data/{group}/seg/segmentation-1.nii',
-                        data / f'data/{group}/seg/{odd.replace("volume", "segmentation")}.nii')
+            shutil.copy(
+                data / f'data/{group}/seg/segmentation-1.nii',
+                data / f'data/{group}/seg/{odd.replace("volume", "segmentation")}.nii',
+            )
     for name in (PREPARE, VAL, CRF):
         done = run(data, name)
         assert done.returncode == 0, done.err + done.out

@@ -1,4 +1,5 @@
 """Prepare, train, resume, predict, refine through the command line, on phantoms too small to learn from."""
+
 import json
 from datetime import datetime
 
@@ -7,10 +8,23 @@ import pandas
 import pytest
 
 from dataset.dataset import Dataset
-from utilities.volume import read_header, read_label
+from utilities.volumes.read_write import read_header, read_label
 
-SMALL = dict(phantom_train=2, phantom_test=2, phantom_depth=24, phantom_width=40, size=8, stride=4, slice_thickness=12, expand_slice=2,
-             batch_size=2, num_workers=1, visdom_server='', loss='Hybrid', maximum_hole=100)
+SMALL = dict(
+    phantom_train=2,
+    phantom_test=2,
+    phantom_depth=24,
+    phantom_width=40,
+    size=8,
+    stride=4,
+    slice_thickness=12,
+    expand_slice=2,
+    batch_size=2,
+    num_workers=1,
+    visdom_server='',
+    loss='Hybrid',
+    maximum_hole=100,
+)
 MODULE = dict(module_dir='module', module_path='module')
 
 
@@ -36,25 +50,44 @@ def test_from_nothing_to_tables(tmp_path, script):
     summary = json.loads((tmp_path / 'pred/summary.json').read_text())
     assert (summary['cases'], summary['scored'], summary['parameters']['threshold']) == (2, 1, 0.3)
     sheets = pandas.read_excel(tmp_path / 'pred/result.xlsx', sheet_name=None, index_col=0)
-    assert list(sheets) == ['liver', 'liver_statistics'] and list(sheets['liver'].index) == ['volume-2.nii', 'volume-3.nii']
+    assert list(sheets) == ['liver', 'liver_statistics'] and list(sheets['liver'].index) == [
+        'volume-2.nii',
+        'volume-3.nii',
+    ]
     assert list(sheets['liver_statistics'].index) == ['mean', 'std', 'min', 'max']
     for number in (2, 3):
-        assert read_header(tmp_path / f'pred/pred-{number}.nii') == read_header(tmp_path / f'data/test/CT/volume-{number}.nii')
+        assert read_header(tmp_path / f'pred/pred-{number}.nii') == read_header(
+            tmp_path / f'data/test/CT/volume-{number}.nii'
+        )
 
     for dimensions in (2, 3):
         do(f'Densecrf/{dimensions}D-CRF.py', crf_path=f'crf{dimensions}')
         table = pandas.read_csv(tmp_path / f'crf{dimensions}/result-post-processing.csv', index_col='case')
         assert {'dice', 'dice_before'} <= set(table.columns)
         assert set(np.unique(read_label(tmp_path / f'crf{dimensions}/crf-2.nii')[0])) <= {0, 1}
-    do('utilities/draw_figures.py')
+    do('scripts/draw_figures.py')
     assert {p.name for p in (tmp_path / 'img').iterdir()} == {
-        'loss_curve.png', 'segmentation-result.png', 'worst-slices.png', 'bland-altman.png', 'box-plots.png'}
-    do('utilities/write_report.py')
+        'loss_curve.png',
+        'segmentation-result.png',
+        'worst-slices.png',
+        'bland-altman.png',
+        'box-plots.png',
+    }
+    do('scripts/write_report.py')
     report = (tmp_path / 'pred/report.html').read_text()
     assert 'volume-2' in report and 'volume-3' in report
-    for log in ('train/get_training_set.log', 'module/train_ds.log', 'pred/val.log', 'crf2/2D-CRF.log', 'crf3/3D-CRF.log'):
+    for log in (
+        'train/get_training_set.log',
+        'module/train_ds.log',
+        'pred/val.log',
+        'crf2/2D-CRF.log',
+        'crf3/3D-CRF.log',
+    ):
         lines = (tmp_path / log).read_text().splitlines()
-        assert all(datetime.fromisoformat(line[:19]) for line in lines if line[:2] == '20') and 'next: python' in lines[-1] + lines[-2], log
+        assert (
+            all(datetime.fromisoformat(line[:19]) for line in lines if line[:2] == '20')
+            and 'next: python' in lines[-1] + lines[-2]
+        ), log
 
 
 def test_names_as_in_the_decathlon(lits, script):

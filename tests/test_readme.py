@@ -1,4 +1,5 @@
 """README.md: its tables are what the code and the measurements say, and its commands, parameters, files and links are there."""
+
 import ast
 import json
 import re
@@ -11,8 +12,8 @@ from torch.distributed.run import get_args_parser
 from benchmarks import lits_estimate
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
-from utilities import parameter_table
-from utilities.command_line import settings
+from tools import parameter_table
+from utilities.run.settings import read_settings
 
 README = (ROOT / 'README.md').read_text()
 RESULTS = ROOT / 'benchmarks/results.json'
@@ -32,12 +33,18 @@ def test_parameters_of_the_readme_are_those_of_parameter_py():
 
 def test_a_new_parameter_and_its_group_come_into_the_table(tmp_path, monkeypatch):
     file = tmp_path / 'parameter.py'
-    file.write_text('"""Doc."""\n# --- zebra\nstripes = 4  # black | white (1 or more)\nname = "a=b"  # of it\n\n'
-                    '# --- fish\nfins = 2  # all\n')
-    monkeypatch.setattr('utilities.command_line.PARAMETER_FILE', file)
+    file.write_text(
+        '"""Doc."""\n# --- zebra\nstripes = 4  # black | white (1 or more)\nname = "a=b"  # of it\n\n'
+        '# --- fish\nfins = 2  # all\n'
+    )
+    monkeypatch.setattr('utilities.run.settings.PARAMETER_FILE', file)
     assert parameter_table.table().splitlines()[2:] == [
-        '| **zebra** | | |', r'| `stripes` | `4` | black \| white (1 or more) |', '| `name` | `"a=b"` | of it |',
-        '| **fish** | | |', '| `fins` | `2` | all |']
+        '| **zebra** | | |',
+        r'| `stripes` | `4` | black \| white (1 or more) |',
+        '| `name` | `"a=b"` | of it |',
+        '| **fish** | | |',
+        '| `fins` | `2` | all |',
+    ]
 
 
 def test_only_what_is_between_the_marks_is_replaced(tmp_path, monkeypatch):
@@ -55,22 +62,55 @@ def test_times_and_sizes_of_lits_are_those_of_the_benchmark():
 def stages(rows):
     """Cells by the stage's name."""
     lines = lits_estimate.table({'machine': 'A, 4 cores, 8 GiB', 'rows': rows}).split('\n\n')[0].splitlines()
-    return {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip('|').split('|')] for line in lines[2:])}
+    return {
+        cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip('|').split('|')] for line in lines[2:])
+    }
 
 
 def test_figures_of_lits_with_a_pencil():
     """58,638 / 131 = 448 slices of 262,144 pixels; 35 windows of 48 slices, 12 apart; 8 windows in the 200 slices of the benchmark."""
     assert lits_estimate.WEIGHTS == 4 * sum(weights.numel() for weights in ResUNet(training=True).parameters())
-    found = stages([
-        {'stage': 'get_training_set.py, a case of 160 x 512 x 512, with reading and writing', 'ours_s': 10, 'ours_mb': 1600},
-        {'stage': 'val.py, 200 x 512 x 512, the ResUNet on the CPU', 'ours_s': 80, 'ours_mb': 1000},
-        {'stage': 'val.py, 1,000 x 512 x 512, a stand-in for the network', 'ours_s': 1, 'ours_mb': 3000},
-        {'stage': 'check_dataset.py, 3 cases of 448 x 512 x 512', 'ours_s': 5, 'ours_mb': 448, 'start_s': 2, 'case_s': 1},
-        {'stage': '3D-CRF.py, 3 cases of 448 x 512 x 512', 'ours_s': 22, 'ours_mb': 1400, 'start_s': 10, 'case_s': 4},
-        {'stage': 'draw_figures.py, 3 cases of 448 x 512 x 512', 'ours_s': 10, 'ours_mb': 900, 'start_s': 4, 'case_s': 2},
-        {'stage': 'write_report.py, 3 cases of 448 x 512 x 512', 'ours_s': 8, 'ours_mb': 1250, 'start_s': 5, 'case_s': 1},
-        {'stage': 'training step on the CPU, 1 x 48 x 256 x 256', 'ours_s': 20, 'ours_mb': 6600},
-        {'stage': 'training step on a GPU, 48 x 256 x 256', 'ours_s': 3, 'ours_mb': 1}])
+    found = stages(
+        [
+            {
+                'stage': 'get_training_set.py, a case of 160 x 512 x 512, with reading and writing',
+                'ours_s': 10,
+                'ours_mb': 1600,
+            },
+            {'stage': 'val.py, 200 x 512 x 512, the ResUNet on the CPU', 'ours_s': 80, 'ours_mb': 1000},
+            {'stage': 'val.py, 1,000 x 512 x 512, a stand-in for the network', 'ours_s': 1, 'ours_mb': 3000},
+            {
+                'stage': 'check_dataset.py, 3 cases of 448 x 512 x 512',
+                'ours_s': 5,
+                'ours_mb': 448,
+                'start_s': 2,
+                'case_s': 1,
+            },
+            {
+                'stage': '3D-CRF.py, 3 cases of 448 x 512 x 512',
+                'ours_s': 22,
+                'ours_mb': 1400,
+                'start_s': 10,
+                'case_s': 4,
+            },
+            {
+                'stage': 'draw_figures.py, 3 cases of 448 x 512 x 512',
+                'ours_s': 10,
+                'ours_mb': 900,
+                'start_s': 4,
+                'case_s': 2,
+            },
+            {
+                'stage': 'write_report.py, 3 cases of 448 x 512 x 512',
+                'ours_s': 8,
+                'ours_mb': 1250,
+                'start_s': 5,
+                'case_s': 1,
+            },
+            {'stage': 'training step on the CPU, 1 x 48 x 256 x 256', 'ours_s': 20, 'ours_mb': 6600},
+            {'stage': 'training step on a GPU, 48 x 256 x 256', 'ours_s': 3, 'ours_mb': 1},
+        ]
+    )
     assert found['the data, unpacked'][3] == '46.1 GB'  # 58,638 x 262,144 x (2 + 1) bytes
     # 111 x 10 s x 448 / 160 = 3,108 s; 111 x 240 x (65,536 x 2 + 262,144) bytes; 1.6 GB x 1,026 / 160
     assert found['training set'][1:] == ['52 min', '', '10.5 GB', '10.3 GB']
@@ -86,7 +126,12 @@ def test_figures_of_lits_with_a_pencil():
 
 def test_what_was_not_measured_is_no_figure():
     found = stages([{'stage': 'training step on a GPU, 48 x 256 x 256'}])
-    assert all(cell in ('', 'not measured') for name, cells in found.items() if name != 'the data, unpacked' for cell in cells[1:3])
+    assert all(
+        cell in ('', 'not measured')
+        for name, cells in found.items()
+        if name != 'the data, unpacked'
+        for cell in cells[1:3]
+    )
     assert found['training'][2] == 'not measured'
 
 
@@ -100,18 +145,33 @@ def test_the_loss_and_the_network_of_the_readme_work():
     loss = names['FocalLoss']()(heads[3], target)
     loss.backward()
     p = heads[3].detach().double()[:, 0]
-    by_hand = torch.where(target > 0, -(1 - p) ** 2 * p.log(), -p ** 2 * (1 - p).log()).mean()
+    by_hand = torch.where(target > 0, -((1 - p) ** 2) * p.log(), -(p**2) * (1 - p).log()).mean()
     assert loss.item() == pytest.approx(by_hand.item(), rel=1e-4)
     assert names['UNet'](training=False)(ct).shape == (2, 1, 8, 32, 32)
 
 
 def test_every_parameter_that_the_readme_names_exists():
-    known = vars(settings([])).keys() | {'parameters', 'help', 'name'}
+    known = vars(read_settings([])).keys() | {'parameters', 'help', 'name'}
     ours = re.sub(r'(BENCHMARK|TORTURE)_EXTRA=\S+', '', README)
     torchrun = {option.lstrip('-') for action in get_args_parser()._actions for option in action.option_strings}
-    others = {'pip': {'build-constraint'}, 'dask': {'nthreads', 'memory-limit', 'no-dashboard', 'local-directory', 'scheduler-file'},
-              'SLURM': {'job-name', 'nodes', 'ntasks-per-node', 'gpus-per-node', 'cpus-per-task', 'time', 'signal', 'dependency', 'ntasks',
-                        'mem-per-cpu', 'exact'}, 'kubectl': {'image', 'port', 'replicas'}}
+    others = {
+        'pip': {'build-constraint'},
+        'dask': {'nthreads', 'memory-limit', 'no-dashboard', 'local-directory', 'scheduler-file'},
+        'SLURM': {
+            'job-name',
+            'nodes',
+            'ntasks-per-node',
+            'gpus-per-node',
+            'cpus-per-task',
+            'time',
+            'signal',
+            'dependency',
+            'ntasks',
+            'mem-per-cpu',
+            'exact',
+        },
+        'kubectl': {'image', 'port', 'replicas'},
+    }
     assert set(re.findall(r'(?<![\w-])--(\w[\w-]*)', ours)) <= known | torchrun | set().union(*others.values())
 
 
@@ -126,7 +186,10 @@ def test_every_script_and_target_that_the_readme_names_exists():
 @pytest.mark.parametrize('link', sorted(set(re.findall(r'\]\(([^)]+)\)', README))))
 def test_links_lead_somewhere(link):
     if link.startswith('#'):
-        heads = [re.sub(r'[^\w -]', '', head).lower().replace(' ', '-') for head in re.findall(r'^#+ (.+)$', README, re.MULTILINE)]
+        heads = [
+            re.sub(r'[^\w -]', '', head).lower().replace(' ', '-')
+            for head in re.findall(r'^#+ (.+)$', README, re.MULTILINE)
+        ]
         assert link[1:] in heads
     elif not link.startswith('https://'):
         assert (ROOT / link).is_file()

@@ -1,4 +1,5 @@
 """A real CT through the first stages, where one lies beside the repository or at $REAL_CT (folders CT and seg)."""
+
 import os
 from pathlib import Path
 
@@ -6,28 +7,36 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from utilities.volume import read, read_header
+from utilities.volumes.read_write import read_header, read_volume
 
 FOLDER = Path(os.environ.get('REAL_CT', ROOT.parent / 'shared/data/real-ct'))
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason='no real CT here')
 def test_prepare_train_predict(tmp_path, script):
-    data = dict(train_ct_path=FOLDER / 'CT', train_seg_path=FOLDER / 'seg', test_ct_path=FOLDER / 'CT', test_seg_path=FOLDER / 'seg',
-                parameters=ROOT / 'experiments/real_ct.py')
+    data = dict(
+        train_ct_path=FOLDER / 'CT',
+        train_seg_path=FOLDER / 'seg',
+        test_ct_path=FOLDER / 'CT',
+        test_seg_path=FOLDER / 'seg',
+        parameters=ROOT / 'experiments/real_ct.py',
+    )
     done = script('data_prepare/get_training_set.py', **data)
     assert done.returncode == 0, done.stderr
-    ct, geometry = read(tmp_path / 'real-ct/train/ct/volume-0.nii')
-    seg, seg_geometry = read(tmp_path / 'real-ct/train/seg/segmentation-0.nii')
+    ct, geometry = read_volume(tmp_path / 'real-ct/train/ct/volume-0.nii')
+    seg, seg_geometry = read_volume(tmp_path / 'real-ct/train/seg/segmentation-0.nii')
     assert ct.shape[1:] == (56, 64) and seg.shape[1:] == (112, 128)  # 101 x 122 filled up, then halved
-    stored, stored_geometry = read(next((FOLDER / 'seg').glob('segmentation-0*')))
+    stored, stored_geometry = read_volume(next((FOLDER / 'seg').glob('segmentation-0*')))
     assert int(seg.sum()) == int((stored > 0).sum())  # 3 mm slices: no liver is lost or made
 
     def centre(mask, geometry):  # of the liver, in mm
         return geometry.position(np.argwhere(mask > 0).mean(0))
+
     np.testing.assert_allclose(centre(seg, seg_geometry), centre(stored, stored_geometry), atol=0.01)
     np.testing.assert_allclose(geometry.position((0, 0, 0)), seg_geometry.position((0, 0, 0)), atol=1e-3)
-    np.testing.assert_allclose(geometry.position(np.array(ct.shape) - 1), seg_geometry.position(np.array(seg.shape) - 1), atol=1e-2)
+    np.testing.assert_allclose(
+        geometry.position(np.array(ct.shape) - 1), seg_geometry.position(np.array(seg.shape) - 1), atol=1e-2
+    )
 
     done = script('train_ds.py', **data, Epoch=1, samples_per_case=2, visdom_server='')
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
 """Every recorded figure of the reference system, through our scripts. Losses and metrics stand in their own tests."""
+
 import numpy as np
 import pandas
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from net.ResUNet import ResUNet
 from tests.reference import recipe
-from utilities.volume import read, read_header, write
+from utilities.volumes.read_write import read_header, read_volume, write_volume
 
 PARAMETERS = recipe.PARAMETERS
 
@@ -33,8 +34,8 @@ def test_prepared_training_set(recorded, lits, script):
     done = script('data_prepare/get_training_set.py', size=16, expand_slice=5)
     assert done.returncode == 0, done.stderr
     for number, (shape, spacing, _) in recipe.CASES.items():
-        ct, _ = read(lits / f'train/ct/volume-{number}.nii')
-        seg, _ = read(lits / f'train/seg/segmentation-{number}.nii')
+        ct, _ = read_volume(lits / f'train/ct/volume-{number}.nii')
+        seg, _ = read_volume(lits / f'train/seg/segmentation-{number}.nii')
         np.testing.assert_array_equal(seg, arrays[f'prepared_seg_{number}'])
         difference = np.abs(ct.astype(int) - np.clip(arrays[f'prepared_ct_{number}'].astype(int), -200, 200))
         assert difference.max() <= 1 and (difference == 0).mean() >= 0.9999
@@ -55,11 +56,19 @@ def test_val_masks(recorded, lits, script):
     assert done.returncode == 0, done.stderr
     table = pandas.read_csv(lits / 'pred/result.csv', index_col='case')
     for number, share in ((1, 0.999), (2, 1 - 1e-5)):
-        mask, geometry = read(lits / f'pred/pred-{number}.nii')
+        mask, geometry = read_volume(lits / f'pred/pred-{number}.nii')
         assert (mask == arrays[f'val_{number}']).mean() >= share
         np.testing.assert_allclose(geometry.origin, recipe.ORIGIN, rtol=1e-6)
-    for ours, theirs in (('dice', 'dice'), ('jaccard', 'jacard'), ('voe', 'voe'), ('fnr', 'fnr'), ('fpr', 'fpr'), ('assd', 'assd'),
-                         ('rmsd', 'rmsd'), ('msd', 'msd')):
+    for ours, theirs in (
+        ('dice', 'dice'),
+        ('jaccard', 'jacard'),
+        ('voe', 'voe'),
+        ('fnr', 'fnr'),
+        ('fpr', 'fpr'),
+        ('assd', 'assd'),
+        ('rmsd', 'rmsd'),
+        ('msd', 'msd'),
+    ):
         assert table.loc['volume-2.nii', ours] == pytest.approx(figures['val']['volume-2.nii'][theirs], rel=1e-3)
 
 
@@ -67,16 +76,17 @@ def test_val_masks(recorded, lits, script):
 def test_crf_masks(recorded, lits, script, dimensions):
     figures, arrays = recorded
     for number in recipe.CASES:
-        _, geometry = read(lits / f'data/test/CT/volume-{number}.nii')
-        write(lits / f'pred/pred-{number}.nii', arrays[f'val_{number}'], geometry)
+        _, geometry = read_volume(lits / f'data/test/CT/volume-{number}.nii')
+        write_volume(lits / f'pred/pred-{number}.nii', arrays[f'val_{number}'], geometry)
     expand = {name: PARAMETERS[name] for name in ('z_expand', 'x_expand', 'y_expand')}
     done = script(f'Densecrf/{dimensions}D-CRF.py', **expand)
     assert done.returncode == 0, done.stderr
     table = pandas.read_csv(lits / 'crf/result-post-processing.csv', index_col='case')
     for number in recipe.CASES:
-        mask, _ = read(lits / f'crf/crf-{number}.nii')
+        mask, _ = read_volume(lits / f'crf/crf-{number}.nii')
         assert (mask == arrays[f'crf{dimensions}d_{number}']).mean() >= 0.999
         wanted = figures[f'crf{dimensions}d'][f'volume-{number}.nii']['dice']
         assert table.loc[f'volume-{number}.nii', 'dice'] == pytest.approx(wanted, abs=2e-3)
         assert table.loc[f'volume-{number}.nii', 'dice_before'] == pytest.approx(
-            figures['val'][f'volume-{number}.nii']['dice'], rel=1e-6)
+            figures['val'][f'volume-{number}.nii']['dice'], rel=1e-6
+        )

@@ -1,4 +1,5 @@
 """A training that was stopped, however, ends like one that never was: the same weights to the bit, the same curve."""
+
 import os
 import signal
 import subprocess
@@ -11,10 +12,24 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from utilities.volume import Geometry, write
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
-SETTINGS = dict(size=8, stride=4, batch_size=2, samples_per_case=4, loss='Hybrid', Epoch=4, save_every=2, visdom_server='', print_every=1,
-                learning_rate=1e-3, learning_rate_decay=[2], alpha_epochs=1, resume='auto')
+SETTINGS = dict(
+    size=8,
+    stride=4,
+    batch_size=2,
+    samples_per_case=4,
+    loss='Hybrid',
+    Epoch=4,
+    save_every=2,
+    visdom_server='',
+    print_every=1,
+    learning_rate=1e-3,
+    learning_rate_decay=[2],
+    alpha_epochs=1,
+    resume='auto',
+)
 STEPS = 16
 pytestmark = pytest.mark.slow
 
@@ -28,16 +43,31 @@ def random_training_set(folder, cases):
     """Write train/ct and train/seg into the folder, noise that is quick to train on; returns the folder."""
     rng = np.random.default_rng(0)
     for number in range(cases):
-        write(folder / f'train/ct/volume-{number}.nii', rng.integers(-200, 201, (20, 16, 16)).astype(np.int16), Geometry((1, 1, 1)))
-        write(folder / f'train/seg/segmentation-{number}.nii', rng.integers(0, 2, (20, 32, 32)).astype(np.uint8), Geometry((0.5, 0.5, 1)))
+        write_volume(
+            folder / f'train/ct/volume-{number}.nii',
+            rng.integers(-200, 201, (20, 16, 16)).astype(np.int16),
+            Geometry((1, 1, 1)),
+        )
+        write_volume(
+            folder / f'train/seg/segmentation-{number}.nii',
+            rng.integers(0, 2, (20, 32, 32)).astype(np.uint8),
+            Geometry((0.5, 0.5, 1)),
+        )
     return folder
 
 
 def start(folder, module, script='train_ds.py', **changes):
     options = [f'--{name}={value}' for name, value in {**SETTINGS, 'module_dir': module, **changes}.items()]
     environment = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, str(ROOT / script), *options], cwd=folder, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, start_new_session=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *options],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+    )
 
 
 def finish(folder, module, script='train_ds.py', **changes):
@@ -85,8 +115,10 @@ def whole(training_set):
     return training_set
 
 
-@pytest.mark.parametrize('number, workers, step', [
-    (signal.SIGKILL, 0, 6), (signal.SIGKILL, 2, 13), (signal.SIGTERM, 2, 6), (signal.SIGINT, 0, 2)])
+@pytest.mark.parametrize(
+    'number, workers, step',
+    [(signal.SIGKILL, 0, 6), (signal.SIGKILL, 2, 13), (signal.SIGTERM, 2, 6), (signal.SIGINT, 0, 2)],
+)
 def test_killed_or_stopped_and_resumed(whole, number, workers, step):
     module = f'{number.name}-{workers}'
     run = start(whole, module, num_workers=workers)
@@ -123,8 +155,10 @@ def test_other_parameters_are_refused_unless_told(training_set):
     err = refused.communicate(timeout=60)[1]
     assert refused.returncode == 1 and 'learning_rate 0.001, now 0.01' in err and "loss 'Hybrid', now 'Dice'" in err
     assert '--resume=changed' in err and err.count('\n') == 1
-    write(training_set / 'train/ct/volume-9.nii', np.zeros((20, 16, 16), np.int16), Geometry((1, 1, 1)))
-    write(training_set / 'train/seg/segmentation-9.nii', np.zeros((20, 32, 32), np.uint8), Geometry((0.5, 0.5, 1)))
+    write_volume(training_set / 'train/ct/volume-9.nii', np.zeros((20, 16, 16), np.int16), Geometry((1, 1, 1)))
+    write_volume(
+        training_set / 'train/seg/segmentation-9.nii', np.zeros((20, 32, 32), np.uint8), Geometry((0.5, 0.5, 1))
+    )
     try:
         more = start(training_set, 'changed', Epoch=2, num_workers=0)
         assert '2 cases in training_set_path, now 3' in more.communicate(timeout=60)[1] and more.returncode == 1
@@ -140,7 +174,9 @@ def test_other_parameters_are_refused_unless_told(training_set):
 def test_a_loss_that_is_no_number_leaves_the_last_good_state(training_set):
     finish(training_set, 'nan', Epoch=1, num_workers=0)
     good = (training_set / 'nan/last.pth').read_bytes()
-    run = start(training_set, 'nan', Epoch=3, num_workers=2, learning_rate=1e30, learning_rate_decay=[], resume='changed')
+    run = start(
+        training_set, 'nan', Epoch=3, num_workers=2, learning_rate=1e30, learning_rate_decay=[], resume='changed'
+    )
     err = run.communicate(timeout=60)[1]
     assert run.returncode == 1 and 'Traceback' not in err
     last = err.strip().splitlines()[-1]

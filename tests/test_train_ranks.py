@@ -1,4 +1,5 @@
 """train_ds.py under torchrun: the training of one process, whatever the number of ranks, and whatever happens to one of them."""
+
 import os
 import re
 import signal
@@ -14,8 +15,16 @@ from tests.test_resume import SETTINGS, finish, random_training_set, same, wait_
 
 STEPS = 5  # of an epoch of 20 samples
 CLOSE = 1e-5  # the losses are summed in float32 still, by which they came out up to 9e-7 apart
-OPTIONS = {**SETTINGS, 'batch_size': 4, 'samples_per_case': 5, 'Epoch': 1, 'drop_rate': 0, 'learning_rate': 1e-4, 'num_workers': 0,
-           'resume': ''}
+OPTIONS = {
+    **SETTINGS,
+    'batch_size': 4,
+    'samples_per_case': 5,
+    'Epoch': 1,
+    'drop_rate': 0,
+    'learning_rate': 1e-4,
+    'num_workers': 0,
+    'resume': '',
+}
 FLOAT64 = 'tests/train_in_float64.py'
 pytestmark = pytest.mark.slow
 
@@ -28,10 +37,25 @@ def training_set(tmp_path_factory):
 def torchrun(folder, ranks, module, *options, script=FLOAT64, **changes):
     """Start a script under torchrun, with these options of torchrun and parameters."""
     parameters = [f'--{name}={value}' for name, value in {**OPTIONS, 'module_dir': module, **changes}.items()]
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}', *options,
-               str(ROOT / script), *parameters]
-    return subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-                            env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+    command = [
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        f'--nproc_per_node={ranks}',
+        *options,
+        str(ROOT / script),
+        *parameters,
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''},
+    )
 
 
 def ended(run):
@@ -66,7 +90,9 @@ def test_the_weights_do_not_depend_on_ranks_and_parts(training_set, alone, ranks
         out = finish(training_set, module, FLOAT64, **{**OPTIONS, 'samples_at_once': at_once})
     else:
         out = ended(torchrun(training_set, ranks, module, samples_at_once=at_once))
-    assert len(re.findall('^epoch:', out, re.MULTILINE)) == STEPS and out.count('weights and loss curve written') == 1  # one rank tells
+    assert (
+        len(re.findall('^epoch:', out, re.MULTILINE)) == STEPS and out.count('weights and loss curve written') == 1
+    )  # one rank tells
     assert apart(alone[0], weights(training_set, module)) <= CLOSE
     curve = pandas.read_csv(training_set / module / 'loss.csv')
     pandas.testing.assert_frame_equal(curve.drop(columns='seconds'), alone[1].drop(columns='seconds'), rtol=1e-5)
@@ -76,9 +102,15 @@ def test_train_ds_itself_differs_by_rounding_alone(training_set):
     """float32: the losses agree, and all but a few weights in a million."""
     finish(training_set, 'float32', **OPTIONS)
     ended(torchrun(training_set, 2, 'float32-2', script='train_ds.py'))
-    one, two = (torch.cat([each.flatten() for each in weights(training_set, module).values()]) for module in ('float32', 'float32-2'))
+    one, two = (
+        torch.cat([each.flatten() for each in weights(training_set, module).values()])
+        for module in ('float32', 'float32-2')
+    )
     assert ((one - two).abs() > 1e-5).float().mean() < 1e-3
-    curves = [pandas.read_csv(training_set / module / 'loss.csv').drop(columns='seconds') for module in ('float32', 'float32-2')]
+    curves = [
+        pandas.read_csv(training_set / module / 'loss.csv').drop(columns='seconds')
+        for module in ('float32', 'float32-2')
+    ]
     pandas.testing.assert_frame_equal(*curves, rtol=1e-3)
 
 
@@ -95,18 +127,24 @@ def test_a_killed_rank_is_started_again_and_goes_on_by_itself(training_set):
     ended(torchrun(training_set, 2, 'whole', script='train_ds.py', **changes))
     run = torchrun(training_set, 2, 'killed', '--max-restarts=2', script='train_ds.py', **changes)
     wait_for(training_set / 'killed/last.pth')
-    ranks = subprocess.run(['pgrep', '-P', str(run.pid), '-f', 'train_ds.py'], capture_output=True, text=True).stdout.split()
+    ranks = subprocess.run(
+        ['pgrep', '-P', str(run.pid), '-f', 'train_ds.py'], capture_output=True, text=True
+    ).stdout.split()
     assert len(ranks) == 2
     os.kill(int(ranks[1]), signal.SIGKILL)
     out = ended(run)
     assert 'resuming after step' in out
     same(training_set, 'whole', 'killed')
-    others = [torch.load(training_set / module / 'last.pth', weights_only=True)['others'] for module in ('whole', 'killed')]
+    others = [
+        torch.load(training_set / module / 'last.pth', weights_only=True)['others'] for module in ('whole', 'killed')
+    ]
     assert len(others[0]) == 1 and torch.equal(others[0][0]['torch'], others[1][0]['torch'])
     first = torch.load(training_set / 'whole/last.pth', weights_only=True)['random']['torch']
     assert not torch.equal(first, others[0][0]['torch'])
 
-    refused = torchrun(training_set, 2, 'killed', '--max-restarts=1', script='train_ds.py', **changes)  # another run of torchrun
+    refused = torchrun(
+        training_set, 2, 'killed', '--max-restarts=1', script='train_ds.py', **changes
+    )  # another run of torchrun
     err = refused.communicate(timeout=240)[1]
     assert refused.returncode == 1 and err.count('an earlier training is here; go on with it by --resume=auto') == 2
 
@@ -131,7 +169,17 @@ def test_validation_is_the_mean_over_all_ranks_cases(training_set):
     changes = dict(validation_cases=3, validate_every=1, samples_per_case=4)
     finish(training_set, 'validated', FLOAT64, **{**OPTIONS, **changes})
     ended(torchrun(training_set, 2, 'validated-2', **changes))
-    one, two = (pandas.read_csv(training_set / module / 'loss.csv')['validation_dice'].dropna().tolist()
-                for module in ('validated', 'validated-2'))
+    one, two = (
+        pandas.read_csv(training_set / module / 'loss.csv')['validation_dice'].dropna().tolist()
+        for module in ('validated', 'validated-2')
+    )
     assert one == two and len(one) == 1 and 0.1 < one[0] < 0.9
-    assert apart(*(torch.load(training_set / module / 'best.pth', weights_only=True) for module in ('validated', 'validated-2'))) <= CLOSE
+    assert (
+        apart(
+            *(
+                torch.load(training_set / module / 'best.pth', weights_only=True)
+                for module in ('validated', 'validated-2')
+            )
+        )
+        <= CLOSE
+    )

@@ -3,6 +3,7 @@
 In float32 two orders of one sum differ in the last bit, a PReLU near 0 takes the other side, and Adam makes a step of a gradient however
 small: single weights come out up to two learning rates apart, though nothing is wrong. In float64 nothing hides behind rounding.
 """
+
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import train_ds
 from net.ResUNet import ResUNet
-from utilities.command_line import run
+from utilities.run.script import run_script
 
 
 class DoubleResUNet(ResUNet):
@@ -24,4 +25,4 @@ class DoubleResUNet(ResUNet):
 
 if __name__ == '__main__':
     train_ds.ResUNet = DoubleResUNet
-    run(train_ds.main, __doc__, under_torchrun=True)
+    run_script(train_ds.main, __doc__, under_torchrun=True)

@@ -1,9 +1,11 @@
 """Both engines of the dense CRF against brute force, its box, its empty and odd cases."""
+
 import numpy as np
 import pytest
 
-from Densecrf.crf import dense_crf, grown_box, refine
-from utilities.errors import InputError
+from Densecrf.crf import dense_crf, refine
+from utilities.base.errors import InputError
+from utilities.image.bounding_box import grown_box
 
 ENGINES = ['grid', 'pydensecrf']
 DEFAULTS = 1, 10, 10
@@ -60,7 +62,9 @@ def test_agrees_with_brute_force(shape, seed, engine):
 SHAPES = [(10, 12, 11), (14, 15, 13), (3, 22, 24), (24, 26, 2), (1, 30, 31), (28, 1, 30)]
 
 
-@pytest.mark.parametrize('s1, s2, s3', [DEFAULTS, (1, 3, 20), (2, 4, 15), (0.6, 6, 12), (1, 30, 8), (1, 1, 40), (5, 50, 500)])
+@pytest.mark.parametrize(
+    's1, s2, s3', [DEFAULTS, (1, 3, 20), (2, 4, 15), (0.6, 6, 12), (1, 30, 8), (1, 1, 40), (5, 50, 500)]
+)
 def test_grid_is_as_close_to_brute_force_as_pydensecrf(s1, s2, s3):
     need('pydensecrf')
     errors = dict.fromkeys(ENGINES, 0)
@@ -82,14 +86,16 @@ def test_slices_are_fields_of_their_own(engine):
     assert refined.dtype == np.uint8 and not refined[1].any()
     for z in (0, 2, 3, 4):
         assert (refined[z] == brute_force(image[z], mask[z], *DEFAULTS, 20)).mean() >= 0.99
-        np.testing.assert_array_equal(refined[z:z + 1], dense_crf(image[z:z + 1], mask[z:z + 1], *DEFAULTS, 20, engine, dimensions=2))
+        np.testing.assert_array_equal(
+            refined[z : z + 1], dense_crf(image[z : z + 1], mask[z : z + 1], *DEFAULTS, 20, engine, dimensions=2)
+        )
 
 
 @pytest.mark.parametrize('shape', [(1, 1, 1), (1, 1, 20), (20, 1, 1), (1, 12, 2), (2, 2, 2), (6, 7, 8)])
 def test_constant_and_tiny_images(shape):
     image = np.full(shape, -200, np.int16)
     whole, third = np.ones(shape, np.uint8), np.zeros(shape, np.uint8)
-    third.ravel()[:(third.size + 2) // 3] = 1
+    third.ravel()[: (third.size + 2) // 3] = 1
     for mask in (whole, third):
         np.testing.assert_array_equal(dense_crf(image, mask, *DEFAULTS, 20), brute_force(image, mask, *DEFAULTS, 20))
         refined = dense_crf(image, mask, *DEFAULTS, 20, dimensions=2)
@@ -105,8 +111,14 @@ def test_how_the_array_is_stored_does_not_matter(engine):
     wanted = dense_crf(image, mask, *DEFAULTS, 5, engine)
     room = np.zeros((10, 20, 40), np.int16)
     room[1:9, 2:16, 3:33:2] = image
-    for other in (np.asfortranarray(image), image.astype('>i2'), image.astype(np.int64), image.astype(np.float32), image.astype(float),
-                  room[1:9, 2:16, 3:33:2]):
+    for other in (
+        np.asfortranarray(image),
+        image.astype('>i2'),
+        image.astype(np.int64),
+        image.astype(np.float32),
+        image.astype(float),
+        room[1:9, 2:16, 3:33:2],
+    ):
         np.testing.assert_array_equal(dense_crf(other, mask, *DEFAULTS, 5, engine), wanted)
     for other in (mask.astype(bool), mask * 7.5, np.asfortranarray(mask), mask[::-1].copy()[::-1]):
         np.testing.assert_array_equal(dense_crf(image, other, *DEFAULTS, 5, engine), wanted)
@@ -137,10 +149,23 @@ def test_empty_masks_stay_empty():
     assert dense_crf(image[:0], image[:0], *DEFAULTS, 20).shape == (0, 5, 6)
 
 
-@pytest.mark.parametrize('change', [
-    dict(mask=np.ones((1, 3, 3), np.uint8)), dict(image=np.zeros((3, 4)), mask=np.ones((3, 4))), dict(s1=0), dict(s2=float('nan')), dict(s3=float('inf')),
-    dict(max_iter=0), dict(engine='none'), dict(dimensions=1), dict(tolerance=1), dict(tolerance=-0.1),
-    dict(image=np.full((1, 3, 4), np.nan)), dict(image=np.full((1, 3, 4), -np.inf))])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(mask=np.ones((1, 3, 3), np.uint8)),
+        dict(image=np.zeros((3, 4)), mask=np.ones((3, 4))),
+        dict(s1=0),
+        dict(s2=float('nan')),
+        dict(s3=float('inf')),
+        dict(max_iter=0),
+        dict(engine='none'),
+        dict(dimensions=1),
+        dict(tolerance=1),
+        dict(tolerance=-0.1),
+        dict(image=np.full((1, 3, 4), np.nan)),
+        dict(image=np.full((1, 3, 4), -np.inf)),
+    ],
+)
 def test_errors(change):
     arguments = dict(image=np.zeros((1, 3, 4)), mask=np.ones((1, 3, 4), np.uint8), s1=1, s2=1, s3=1, max_iter=1)
     with pytest.raises(ValueError):

@@ -1,4 +1,5 @@
 """The parts of the grid engine against numpy and scipy; its threads."""
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -31,7 +32,9 @@ def test_splat_and_slice_are_transposes_and_interpolate(n):
     grid._locate(image, levels, corner, cell, part_v)
     line, values, into = random(8, 44), random(n), np.zeros((8, 44), np.float32)
     grid._slice(line.ravel(), cell, part_x, part_v, np.uint32(44), out)
-    np.testing.assert_allclose(out, ndimage.map_coordinates(line, [x, (image + 200) / 10], order=1, prefilter=False), rtol=1e-4)
+    np.testing.assert_allclose(
+        out, ndimage.map_coordinates(line, [x, (image + 200) / 10], order=1, prefilter=False), rtol=1e-4
+    )
     grid._splat(values, cell, part_x, part_v, np.uint32(44), into.reshape(-1))
     assert (into * line).sum() == pytest.approx((values * out).sum(), rel=1e-5)
     assert into.sum() == pytest.approx(values.sum(), rel=1e-5)
@@ -57,12 +60,15 @@ def test_gaussian(shape, s1):
     for z in range(shape[0]):
         out = np.empty((shape[1], shape[2] + len(taps[2]) - 1), np.float32)
         grid._gaussian(p, z, taps, out)
-        np.testing.assert_allclose(out[:, :shape[2]], wanted[z], rtol=1e-5)
+        np.testing.assert_allclose(out[:, : shape[2]], wanted[z], rtol=1e-5)
 
 
 @pytest.mark.parametrize('intervals', [1, 3])
 def test_blur(intervals):
-    sums, taps = random(intervals, 2, 5, 6, 12), tuple(grid._taps(s, n) for s, n in ((0.8, 4), (1.2, 5), (0.8, 6), (0.7, 10)))
+    sums, taps = (
+        random(intervals, 2, 5, 6, 12),
+        tuple(grid._taps(s, n) for s, n in ((0.8, 4), (1.2, 5), (0.8, 6), (0.7, 10))),
+    )
     sums[..., 10:] = 0  # the gap between the lines
     whole = np.zeros((intervals + 1, 5, 6, 12))
     whole[:-1] += sums[:, 0]
@@ -79,7 +85,9 @@ def test_blur(intervals):
 def test_axis_covers_all_voxels(sigma):
     for n in range(1, 60):
         nodes, interval, part, taps = grid._axis(n, sigma, 0.5)
-        assert nodes >= 2 and interval.min() == 0 and interval.max() <= nodes - 2 and part.min() >= 0 and part.max() <= 1
+        assert (
+            nodes >= 2 and interval.min() == 0 and interval.max() <= nodes - 2 and part.min() >= 0 and part.max() <= 1
+        )
         np.testing.assert_allclose((interval + part) * max(n - 1, 1) / (nodes - 1), np.arange(n), atol=1e-5)
         assert taps[0] == 1 and len(taps) <= nodes and (np.diff(taps) < 0).all()
 

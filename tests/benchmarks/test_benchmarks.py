@@ -1,4 +1,5 @@
 """The plain ways and the scene that the benchmark compares with, on small inputs."""
+
 import os
 import time
 from pathlib import Path
@@ -12,13 +13,25 @@ from benchmarks import plain
 from benchmarks.benchmark import table
 from benchmarks.measure import measured, memory, side_by_side
 from benchmarks.scene import dice, rough, scan
-from benchmarks.stages import (ROOT, STAGES, alone, as_process, dask_cluster, of_cases, of_memory, of_processes, of_slices, predicted,
-                               scored_case, trainers)
+from benchmarks.stages import (
+    ROOT,
+    STAGES,
+    alone,
+    as_process,
+    dask_cluster,
+    of_cases,
+    of_memory,
+    of_processes,
+    of_slices,
+    predicted,
+    scored_case,
+    trainers,
+)
 from net.ResUNet import ResUNet
 from tests.Densecrf.test_crf import brute_force
 from tests.Densecrf.test_crf import scene as crf_scene
-from utilities.calculate_metrics import calculate_metrics
-from utilities.post_process import keep_liver
+from utilities.evaluation.calculate_metrics import calculate_metrics
+from utilities.image.post_process import keep_liver
 
 
 def test_scene_looks_like_a_networks_answer():
@@ -58,7 +71,16 @@ def test_measures_both_ways():
 
 
 def test_table_tells_what_was_missed_and_what_was_not_measured():
-    row = dict(stage='zoom', plain_s=4.0, ours_s=0.5, plain_mb=2000.0, ours_mb=10.0, goal='>= 20 x', reached=False, agreement='identical')
+    row = dict(
+        stage='zoom',
+        plain_s=4.0,
+        ours_s=0.5,
+        plain_mb=2000.0,
+        ours_mb=10.0,
+        goal='>= 20 x',
+        reached=False,
+        agreement='identical',
+    )
     rows = list(table([row, {'stage': 'on a GPU'}]))
     assert rows[2] == ('zoom', '4', '0.5', '8.0', '>= 20 x **missed**', '2,000', '10', 'identical')
     assert rows[3] == ('on a GPU', 'not measured', *[''] * 6) and len({len(r) for r in rows}) == 1
@@ -110,7 +132,10 @@ def test_two_processes_are_held_against_one_where_that_has_one_core():
     assert row['goal'] == '>= 1.7 x' and '1.70 x one process on one core' in row['agreement']
     slower = {**took, '1': (16.9, 450.0)}
     assert not of_processes('prepare', slower, False)['reached']
-    assert of_processes('CRF', slower, True)['reached'] and 'takes all cores' in of_processes('CRF', slower, True)['agreement']
+    assert (
+        of_processes('CRF', slower, True)['reached']
+        and 'takes all cores' in of_processes('CRF', slower, True)['agreement']
+    )
 
 
 def test_seconds_of_a_case_and_of_a_slice_come_apart():
@@ -149,7 +174,7 @@ def test_the_scripts_find_what_the_benchmark_lays_out(tmp_path, script):
     predicted(tmp_path, 2, tmp_path / 'of', row)
     refined = script('Densecrf/3D-CRF.py', visdom_server='')
     assert refined.returncode == 0 and '2 cases written' in refined.stdout
-    reported = script('utilities/write_report.py', visdom_server='')
+    reported = script('scripts/write_report.py', visdom_server='')
     assert reported.returncode == 0 and 'not drawn' not in reported.stdout + reported.stderr
     page = (tmp_path / 'pred/report.html').read_text()
     assert all(text in page for text in ('volume-0', 'volume-1', 'Losses of the training', '3D CRF'))

@@ -1,4 +1,5 @@
 """The simulation against schedules made with a pencil."""
+
 import re
 from dataclasses import replace
 from math import inf
@@ -19,8 +20,15 @@ def run(seconds, workers, cluster=IDEAL, read=0, written=0, seed=0):
 def results():
     """As benchmarks/results.json, round figures: prepare 1 s and 1 ms a slice, CRF 2 s and 10 ms, a window 4 s."""
     first = {'stage': FIRST, 'look_s': 1e-3, 'dask_s': 5e-3, 'rank_s': 1e-3, 'table_s': 1e-3}
-    return {'rows': [{'stage': scale.PREPARE, 'case_s': 1, 'slice_s': 1e-3}, {'stage': scale.CRF, 'case_s': 2, 'slice_s': 1e-2},
-                     {'stage': scale.WINDOW, 'ours_s': 4}, {'stage': scale.AROUND, 'ours_s': 10}, first]}
+    return {
+        'rows': [
+            {'stage': scale.PREPARE, 'case_s': 1, 'slice_s': 1e-3},
+            {'stage': scale.CRF, 'case_s': 2, 'slice_s': 1e-2},
+            {'stage': scale.WINDOW, 'ours_s': 4},
+            {'stage': scale.AROUND, 'ours_s': 10},
+            first,
+        ]
+    }
 
 
 def test_one_worker_takes_the_sum():
@@ -65,6 +73,7 @@ def test_slow_cases():
 
 def test_the_case_of_a_lost_worker_is_done_again(monkeypatch):
     """Lives of 0.5 s and then of 100: lost at 0.5 h, noticed a minute later, with another worker a minute after that, for an hour."""
+
     class Lives:
         lives = iter([0.5, 100])
 
@@ -83,7 +92,10 @@ def test_the_case_of_a_lost_worker_is_done_again(monkeypatch):
 
 def test_losses_cost_what_they_do_in_the_mean():
     """Cases of an hour, a worker that lives an hour in the mean, losses noticed at once: e - 1 hours a case."""
-    hours = [run([3600] * 200, 1, replace(IDEAL, lost_after=1, notice=0, back=0), seed=seed) / 3600 / 200 for seed in range(20)]
+    hours = [
+        run([3600] * 200, 1, replace(IDEAL, lost_after=1, notice=0, back=0), seed=seed) / 3600 / 200
+        for seed in range(20)
+    ]
     assert np.mean(hours) == pytest.approx(np.e - 1, rel=0.05)
 
 
@@ -96,6 +108,7 @@ def test_more_workers_are_never_slower():
 
 def test_equal_pieces_take_what_they_are_cut_from():
     """10 s and 200 bytes at 50 bytes/s on one worker: 14 s; in 7 pieces on 7 workers the work is a seventh, the storage's the same."""
+
     def stage(slices):
         return 10 + 0 * slices, 200 + 0 * slices, 0 * slices
 
@@ -104,8 +117,15 @@ def test_equal_pieces_take_what_they_are_cut_from():
     assert expected(stage, 1, 7, slow, 7) == pytest.approx(4 + 10 / 7)
 
 
-@pytest.mark.parametrize('changed, name', [(dict(bandwidth=1e6), 'storage'), (dict(hand=5), 'first process'), ({}, 'largest case'),
-                                           (dict(slow_share=0.3, slow_factor=50), 'slow or lost workers')])
+@pytest.mark.parametrize(
+    'changed, name',
+    [
+        (dict(bandwidth=1e6), 'storage'),
+        (dict(hand=5), 'first process'),
+        ({}, 'largest case'),
+        (dict(slow_share=0.3, slow_factor=50), 'slow or lost workers'),
+    ],
+)
 def test_names_what_a_run_is_limited_by(changed, name):
     def stage(slices):
         return slices / 100, 0 * slices + 1e6, 0 * slices
@@ -121,11 +141,13 @@ def test_sizes_are_those_of_lits():
 
 def test_stages_take_their_seconds_and_bytes_from_what_was_measured():
     """100 slices of 1 mm: windows at 0, 12, 24, 36, 48 and 52; 0.25 MB a slice of a mask, and twice that of a CT."""
-    slices, pixels = np.array([100.]), 512 * 512
+    slices, pixels = np.array([100.0]), 512 * 512
     (prepare, of_dask), (predict, of_ranks), (crf, _) = stages(results()).values()
-    for stage, seconds, read, written in ((prepare, 1.1, 3 * pixels * 100, 240 * pixels * 1.5),
-                                          (predict, 6 * 4 + 100 * 0.01, 3 * pixels * 100, pixels * 100),
-                                          (crf, 3, 4 * pixels * 100, pixels * 100)):
+    for stage, seconds, read, written in (
+        (prepare, 1.1, 3 * pixels * 100, 240 * pixels * 1.5),
+        (predict, 6 * 4 + 100 * 0.01, 3 * pixels * 100, pixels * 100),
+        (crf, 3, 4 * pixels * 100, pixels * 100),
+    ):
         assert [*map(float, np.ravel(stage(slices)))] == pytest.approx([seconds, read, written])
     assert (of_dask.hand, of_ranks.hand) == (5e-3, 1e-3) and of_dask.look == pytest.approx(1e-3 + 3 * 5e-3 / 8)
 

@@ -1,4 +1,5 @@
 """A page in headless Chromium, as a reader sees it. Tests that use it skip where Chromium or its driver is not installed."""
+
 import os
 import shutil
 from contextlib import contextmanager
@@ -8,8 +9,18 @@ from selenium import webdriver
 
 CHROMIUM, DRIVER = shutil.which('chromium'), shutil.which('chromedriver')
 needs_chromium = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="wants Debian's chromium and chromium-driver")
-FLAGS = ('--headless=new', '--no-sandbox', '--disable-gpu', '--enable-unsafe-swiftshader', '--disable-quic', '--no-first-run',
-         '--disable-background-networking', '--disable-component-update', '--disable-sync', '--hide-scrollbars')
+FLAGS = (
+    '--headless=new',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--enable-unsafe-swiftshader',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--hide-scrollbars',
+)
 
 
 @contextmanager
@@ -24,8 +35,10 @@ def browser(width=1280, height=900):
     os.environ['no_proxy'] = os.environ['NO_PROXY'] = 'localhost,127.0.0.1'
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
-        driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride',
-                               {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False})
+        driver.execute_cdp_cmd(
+            'Emulation.setDeviceMetricsOverride',
+            {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False},
+        )
         yield driver
     finally:
         driver.quit()

@@ -1,4 +1,5 @@
 """report.html from the disk, in a browser."""
+
 import io
 import os
 import subprocess
@@ -15,7 +16,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.browser.chromium import browser, errors, needs_chromium
 from tests.conftest import ROOT
-from tests.utilities.finished_run import EVIL, SETTINGS, WORST_FIRST, finished_run
+from tests.utilities.viewing.finished_run import EVIL, SETTINGS, WORST_FIRST, finished_run
 
 pytestmark = needs_chromium
 
@@ -25,7 +26,11 @@ def report(tmp_path_factory):
     """The address of a report of five cases."""
     folder = tmp_path_factory.mktemp('run')
     finished_run(folder)
-    command = [sys.executable, ROOT / 'utilities/write_report.py', *(f'--{name}={value}' for name, value in SETTINGS.items())]
+    command = [
+        sys.executable,
+        ROOT / 'scripts/write_report.py',
+        *(f'--{name}={value}' for name, value in SETTINGS.items()),
+    ]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
     return (folder / 'pred/report.html').as_uri()
 
@@ -45,8 +50,10 @@ def narrow(report):
 
 
 def column(driver, number):
-    return driver.execute_script('return [...document.querySelectorAll("#cases tbody tr")].map(row => row.cells[arguments[0]].textContent)',
-                                 number)
+    return driver.execute_script(
+        'return [...document.querySelectorAll("#cases tbody tr")].map(row => row.cells[arguments[0]].textContent)',
+        number,
+    )
 
 
 def heading(driver, number):
@@ -70,8 +77,8 @@ def test_the_page_opens_without_an_error_and_asks_nothing_of_the_network(wide):
 
 def test_what_a_name_smuggles_in_does_not_run(wide):
     assert f'{EVIL}.nii' in column(wide, 0) and wide.title not in ('1', 'smuggled')
-    wide.execute_script('''const script = document.createElement("script"); script.textContent = "window.smuggled = 1";
-                           document.body.append(script); fetch("http://127.0.0.1:9/").catch(() => 0)''')
+    wide.execute_script("""const script = document.createElement("script"); script.textContent = "window.smuggled = 1";
+                           document.body.append(script); fetch("http://127.0.0.1:9/").catch(() => 0)""")
     assert wide.execute_script('return window.smuggled') is None
     told = errors(wide)
     assert len(told) >= 2 and all('Content Security Policy' in line for line in told)
@@ -87,7 +94,7 @@ def test_a_click_on_a_heading_sorts_by_its_numbers_both_ways(wide, number):
         shown = column(wide, number)
         known = numbers(shown)
         assert known == sorted(known, reverse=directions[-1] == 'descending') and len(set(known)) > 2
-        assert shown[len(known):] == ['–'] * (5 - len(known))  # those without a value stay below
+        assert shown[len(known) :] == ['–'] * (5 - len(known))  # those without a value stay below
     assert directions[0] == directions[2] and set(directions) == {'ascending', 'descending'}
     assert len(wide.find_elements(By.CSS_SELECTOR, '#cases [aria-sort]')) == 1
 
@@ -103,19 +110,26 @@ def test_the_keyboard_sorts_names_by_their_numbers(wide):
 
 
 def test_every_picture_loads_and_a_click_enlarges_it(wide):
-    sizes = wide.execute_script('return [...document.querySelectorAll("figure img")].map(i => [i.complete, i.naturalWidth, i.clientWidth])')
+    sizes = wide.execute_script(
+        'return [...document.querySelectorAll("figure img")].map(i => [i.complete, i.naturalWidth, i.clientWidth])'
+    )
     assert len(sizes) == 8 and all(complete and natural > 300 for complete, natural, _ in sizes)
     picture = wide.find_element(By.CSS_SELECTOR, '#case-2 img')
     picture.click()
     large = wide.find_element(By.CSS_SELECTOR, 'dialog[open] img')
-    assert large.get_attribute('src') == picture.get_attribute('src') and large.size['width'] == 900 > picture.size['width']
+    assert (
+        large.get_attribute('src') == picture.get_attribute('src')
+        and large.size['width'] == 900 > picture.size['width']
+    )
     large.click()
     assert not wide.find_elements(By.CSS_SELECTOR, 'dialog[open]')
 
 
 def colours(driver):
     """Distinct colours in the surface's picture that are no grey."""
-    image = np.asarray(Image.open(io.BytesIO(driver.find_element(By.ID, 'surface').screenshot_as_png)).convert('RGB')).reshape(-1, 3)
+    image = np.asarray(
+        Image.open(io.BytesIO(driver.find_element(By.ID, 'surface').screenshot_as_png)).convert('RGB')
+    ).reshape(-1, 3)
     return np.unique(image[np.ptp(image.astype(int), axis=1) > 30], axis=0)
 
 
@@ -123,18 +137,25 @@ def drawn(driver):
     """Names and colours of the meshes that are drawn, once they are."""
     WebDriverWait(driver, 60).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#surface canvas'))
     time.sleep(1)  # WebGL in software
-    return driver.execute_script('return document.getElementById("surface").data.map(mesh => [mesh.name, mesh.x.length, mesh.i.length])')
+    return driver.execute_script(
+        'return document.getElementById("surface").data.map(mesh => [mesh.name, mesh.x.length, mesh.i.length])'
+    )
 
 
 @pytest.mark.parametrize('size', ['wide', 'narrow'])
 def test_a_surface_is_drawn_once_a_case_is_chosen_and_masks_can_be_switched(request, size):
     driver = request.getfixturevalue(size)
-    assert not driver.find_elements(By.CSS_SELECTOR, '#surface canvas') and not driver.find_element(By.ID, 'surface').is_displayed()
+    assert (
+        not driver.find_elements(By.CSS_SELECTOR, '#surface canvas')
+        and not driver.find_element(By.ID, 'surface').is_displayed()
+    )
     chosen = Select(driver.find_element(By.ID, 'chosen'))
     assert [option.text for option in chosen.options] == ['choose a case', *(f'{name}.nii' for name in WORST_FIRST)]
     chosen.select_by_visible_text('volume-1.nii')
     meshes = drawn(driver)
-    assert [name for name, *_ in meshes] == ['label', 'prediction', 'CRF'] and all(points > 100 < faces for _, points, faces in meshes)
+    assert [name for name, *_ in meshes] == ['label', 'prediction', 'CRF'] and all(
+        points > 100 < faces for _, points, faces in meshes
+    )
     assert len(colours(driver)) > 100
     for name in ('prediction', 'CRF'):
         driver.find_element(By.NAME, name).click()
@@ -161,7 +182,9 @@ def test_the_page_is_never_wider_than_the_window(request, size):
     driver.execute_script('document.querySelectorAll("details").forEach(each => { each.open = true })')
     content, window = width(driver)
     assert content <= window == {'wide': 1280, 'narrow': 390}[size]
-    inside = driver.execute_script('const box = document.getElementById("cases").parentElement; return [box.scrollWidth, box.clientWidth]')
+    inside = driver.execute_script(
+        'const box = document.getElementById("cases").parentElement; return [box.scrollWidth, box.clientWidth]'
+    )
     assert (inside[0] > inside[1]) == (size == 'narrow')  # the table scrolls inside its own box
 
 

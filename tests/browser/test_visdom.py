@@ -1,4 +1,5 @@
 """What a reader sees at http://localhost:8097: a real server, a real training, a real browser."""
+
 import base64
 import io
 import json
@@ -16,16 +17,46 @@ from visdom import Visdom
 from tests.browser.chromium import browser, errors, needs_chromium
 from tests.conftest import ROOT
 from tests.torture.servers import Server, free_port
-from tests.utilities.test_visdom_server import needs_front_end, pass_with_the_network_cut
+from tests.utilities.viewing.test_visdom_server import needs_front_end, pass_with_the_network_cut
 
-SCREENSHOTS = os.environ.get('SCREENSHOTS')  # a folder, for the README's picture: of a longer training, on larger phantoms
-SETTINGS = dict(phantom_train=3, phantom_test=0, phantom_depth=24, phantom_width=32, size=8, stride=4, slice_thickness=12, expand_slice=2,
-                batch_size=2, samples_per_case=4, num_workers=0, gpu='', print_every=1, visdom_server='http://127.0.0.1',
-                validation_cases=1, validate_every=1, alpha_epochs=1, learning_rate=1e-3, learning_rate_decay=[1], resume='auto')
+SCREENSHOTS = os.environ.get(
+    'SCREENSHOTS'
+)  # a folder, for the README's picture: of a longer training, on larger phantoms
+SETTINGS = dict(
+    phantom_train=3,
+    phantom_test=0,
+    phantom_depth=24,
+    phantom_width=32,
+    size=8,
+    stride=4,
+    slice_thickness=12,
+    expand_slice=2,
+    batch_size=2,
+    samples_per_case=4,
+    num_workers=0,
+    gpu='',
+    print_every=1,
+    visdom_server='http://127.0.0.1',
+    validation_cases=1,
+    validate_every=1,
+    alpha_epochs=1,
+    learning_rate=1e-3,
+    learning_rate_decay=[1],
+    resume='auto',
+)
 EPOCHS = 3
 if SCREENSHOTS:
-    SETTINGS |= dict(phantom_train=5, phantom_depth=40, phantom_width=128, size=16, slice_thickness=5, loss='Hybrid',
-                     learning_rate=3e-4, learning_rate_decay=[15], alpha_epochs=5)
+    SETTINGS |= dict(
+        phantom_train=5,
+        phantom_depth=40,
+        phantom_width=128,
+        size=16,
+        slice_thickness=5,
+        loss='Hybrid',
+        learning_rate=3e-4,
+        learning_rate_decay=[15],
+        alpha_epochs=5,
+    )
     EPOCHS = 20
 pytestmark = [pytest.mark.slow, needs_chromium, needs_front_end]
 
@@ -49,25 +80,36 @@ class Page:
 
     def __init__(self, driver, port, environment):
         self.driver = driver
-        self.visdom = Visdom('http://127.0.0.1', port=port, env=environment, use_incoming_socket=False, raise_exceptions=True)
+        self.visdom = Visdom(
+            'http://127.0.0.1', port=port, env=environment, use_incoming_socket=False, raise_exceptions=True
+        )
         driver.get(f'http://127.0.0.1:{port}/env/{environment}')
 
     def pane(self, window, what):
         """The value of a JavaScript expression in `pane`, the pane with the title of this window; None as long as it is not there."""
         title = json.loads(self.visdom.get_window_data(window))['title']
-        return self.driver.execute_script('const titles = [...document.querySelectorAll(".window .bar div.pull-right")];'
-                                          'const pane = titles.find(title => title.textContent == arguments[0])?.closest(".window");'
-                                          f'return pane && ({what})', title)
+        return self.driver.execute_script(
+            'const titles = [...document.querySelectorAll(".window .bar div.pull-right")];'
+            'const pane = titles.find(title => title.textContent == arguments[0])?.closest(".window");'
+            f'return pane && ({what})',
+            title,
+        )
 
     def lines(self, window):
         """name -> (x, y) of a window's lines."""
-        traces = self.pane(window, 'pane.querySelector(".js-plotly-plot")?.data?.map(line => [line.name, [...line.x], [...line.y]])')
+        traces = self.pane(
+            window, 'pane.querySelector(".js-plotly-plot")?.data?.map(line => [line.name, [...line.x], [...line.y]])'
+        )
         return {name: (x, y) for name, x, y in traces or []}
 
     def image(self, window):
         """What a window shows, as a list of rows of pixels."""
         source = self.pane(window, 'pane.querySelector("img")?.naturalWidth && pane.querySelector("img").src')
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(',')[2]))).convert('RGB')).tolist() if source else None
+        return (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(',')[2]))).convert('RGB')).tolist()
+            if source
+            else None
+        )
 
     def text(self, window):
         return self.pane(window, 'pane.querySelector(".content-text")?.innerText')
@@ -104,8 +146,14 @@ def trained(tmp_path_factory, port):
 
     def run(script, **more):
         options = [f'--{name}={value}' for name, value in {**SETTINGS, 'visdom_port': port, **more}.items()]
-        done = subprocess.run([sys.executable, str(ROOT / script), *options], cwd=folder, capture_output=True, text=True, timeout=3000,
-                              env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), *options],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=3000,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        )
         assert done.returncode == 0 and 'warning' not in done.stderr, done.stderr
         return done.stdout
 
@@ -123,11 +171,14 @@ def trained(tmp_path_factory, port):
 def equal(shown, wanted):
     """Whether these lines hold these points: name -> (x, y, how far y may be off)."""
     return shown.keys() == wanted.keys() and all(
-        np.array_equal(shown[name][0], x) and (abs(np.array(shown[name][1]) - y) <= far).all() for name, (x, y, far) in wanted.items())
+        np.array_equal(shown[name][0], x) and (abs(np.array(shown[name][1]) - y) <= far).all()
+        for name, (x, y, far) in wanted.items()
+    )
 
 
 def wanted_lines(table):
     """window -> name -> (x, y, how far y may be off, since the table has six digits)."""
+
     def line(y, rows=table, far=5e-6):
         return rows['step'].to_numpy(), y.to_numpy(), abs(far * y.to_numpy())
 
@@ -135,11 +186,14 @@ def wanted_lines(table):
     seconds = table['seconds'].diff().fillna(table['seconds'])
     rounded = 1e-5 * table['seconds'] / seconds  # of a difference of two of them
     names = {**{f'loss{head}': f'loss{head}' for head in range(1, 5)}, 'weighted sum': 'total'}
-    return {'loss': {name: line(table[column]) for name, column in names.items()},
-            'validation_dice': {'1': line(validated['validation_dice'], validated)},
-            'learning_rate': {'1': line(table['learning_rate'])}, 'alpha': {'1': line(table['alpha'])},
-            'seconds_per_step': {'1': line(seconds, far=rounded)},
-            'samples_per_second': {'1': line(table['samples'] / seconds, far=2 * rounded)}}
+    return {
+        'loss': {name: line(table[column]) for name, column in names.items()},
+        'validation_dice': {'1': line(validated['validation_dice'], validated)},
+        'learning_rate': {'1': line(table['learning_rate'])},
+        'alpha': {'1': line(table['alpha'])},
+        'seconds_per_step': {'1': line(seconds, far=rounded)},
+        'samples_per_second': {'1': line(table['samples'] / seconds, far=2 * rounded)},
+    }
 
 
 def test_a_training_is_shown_as_its_table_has_it_and_goes_on_after_a_resume(trained, port, driver):
@@ -153,7 +207,9 @@ def test_a_training_is_shown_as_its_table_has_it_and_goes_on_after_a_resume(trai
     assert f'learning_rate\t{SETTINGS["learning_rate"]}' in parameters and f'Epoch\t{EPOCHS}' in parameters
     sample = np.array(page.image('sample'))
     grey = (sample == sample[..., :1]).all(2)
-    assert sample.shape[1] > 400 and 0.005 < 1 - grey.mean() < 0.9 and sample[grey].std() > 10  # a CT, and outlines on it
+    assert (
+        sample.shape[1] > 400 and 0.005 < 1 - grey.mean() < 0.9 and sample[grey].std() > 10
+    )  # a CT, and outlines on it
     assert errors(driver) == []
     if SCREENSHOTS:
         time.sleep(2)

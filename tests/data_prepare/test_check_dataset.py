@@ -1,10 +1,12 @@
 """check_dataset.py finds every fault that was put in, names the case, and calls nothing else faulty."""
+
 import csv
 
 import numpy as np
 import pytest
 
-from utilities.volume import Geometry, write
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 GEOMETRY = Geometry((2.0, 2.0, 5.0), (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
 
@@ -22,9 +24,13 @@ def sound():
 
 def add(folder, number, ct=None, label=None, group='train', geometry=GEOMETRY, ending='.nii'):
     sound_ct, sound_label = sound()
-    write(folder / f'data/{group}/CT/volume-{number}{ending}', sound_ct if ct is None else ct, geometry)
+    write_volume(folder / f'data/{group}/CT/volume-{number}{ending}', sound_ct if ct is None else ct, geometry)
     if label is not False:
-        write(folder / f'data/{group}/seg/segmentation-{number}{ending}', sound_label if label is None else label, geometry)
+        write_volume(
+            folder / f'data/{group}/seg/segmentation-{number}{ending}',
+            sound_label if label is None else label,
+            geometry,
+        )
 
 
 def table(folder):
@@ -33,7 +39,9 @@ def table(folder):
 
 
 def run(script, **settings):
-    done = script('data_prepare/check_dataset.py', **{'size': 8, 'stride': 8, 'slice_thickness': 5, 'expand_slice': 1, **settings})
+    done = script(
+        'data_prepare/check_dataset.py', **{'size': 8, 'stride': 8, 'slice_thickness': 5, 'expand_slice': 1, **settings}
+    )
     assert 'Traceback' not in done.stderr, done.stderr
     return done
 
@@ -44,9 +52,23 @@ def test_a_sound_data_set_is_ok_and_measured_with_a_pencil(tmp_path, script):
     done = run(script)
     assert done.returncode == 0, done.stderr
     rows = table(tmp_path)
-    assert rows['volume-0'] == {'case': 'volume-0', 'group': 'train', 'slices': '12', 'pixels': '24 x 24', 'spacing': '2 x 2 x 5',
-                                'HU min': '-1000', 'HU max': '900', 'liver mL': '12', 'status': 'ok', 'findings': ''}
-    assert rows['volume-10']['group'] == 'test' and rows['volume-10']['status'] == 'ok' and rows['volume-10']['liver mL'] == ''
+    assert rows['volume-0'] == {
+        'case': 'volume-0',
+        'group': 'train',
+        'slices': '12',
+        'pixels': '24 x 24',
+        'spacing': '2 x 2 x 5',
+        'HU min': '-1000',
+        'HU max': '900',
+        'liver mL': '12',
+        'status': 'ok',
+        'findings': '',
+    }
+    assert (
+        rows['volume-10']['group'] == 'test'
+        and rows['volume-10']['status'] == 'ok'
+        and rows['volume-10']['liver mL'] == ''
+    )
     assert '2 ok, 0 with warnings, 0 with errors' in done.stdout
     assert done.stdout.splitlines()[-1].startswith('next: python data_prepare/get_training_set.py --size=8')
     assert 'volume-10' in done.stdout and 'check.csv' in done.stdout
@@ -57,7 +79,12 @@ def test_errors_are_named_in_the_table_and_the_last_lines(tmp_path, script):
     add(tmp_path, 0)
     add(tmp_path, 1, label=False)
     add(tmp_path, 2), (tmp_path / 'data/train/CT/volume-2.nii').unlink()
-    add(tmp_path, 3), (tmp_path / 'data/train/CT/volume-3.nii').write_bytes((tmp_path / 'data/train/CT/volume-0.nii').read_bytes()[:5000])
+    (
+        add(tmp_path, 3),
+        (tmp_path / 'data/train/CT/volume-3.nii').write_bytes(
+            (tmp_path / 'data/train/CT/volume-0.nii').read_bytes()[:5000]
+        ),
+    )
     add(tmp_path, 4, label=liver[1:])
     add(tmp_path, 5, ct=np.where(ct == 60, np.nan, ct).astype(np.float32))
     add(tmp_path, 6, label=liver * 9)
@@ -73,16 +100,31 @@ def test_errors_are_named_in_the_table_and_the_last_lines(tmp_path, script):
     done = run(script)
     assert done.returncode == 1
     rows = table(tmp_path)
-    wanted = {1: 'wanted a label segmentation-1', 3: 'volume-3.nii: cut short', 4: '(11, 24, 24)', 5: 'NaN', 6: '9, 18', 7: 'no liver',
-              8: '-1024', 9: 'every voxel is 0', 10: 'picture', 11: 'wanted 8 slices of 5 mm around the liver, got 4',
-              13: 'no MetaImage header', 14: 'wanted 8 slices of 5 mm around the liver, got 0'}
+    wanted = {
+        1: 'wanted a label segmentation-1',
+        3: 'volume-3.nii: cut short',
+        4: '(11, 24, 24)',
+        5: 'NaN',
+        6: '9, 18',
+        7: 'no liver',
+        8: '-1024',
+        9: 'every voxel is 0',
+        10: 'picture',
+        11: 'wanted 8 slices of 5 mm around the liver, got 4',
+        13: 'no MetaImage header',
+        14: 'wanted 8 slices of 5 mm around the liver, got 0',
+    }
     for number, finding in wanted.items():
         row = rows[f'volume-{number}']
         assert row['status'] == 'error' and finding in row['findings'], row
-        assert any(line.startswith(f'failed: volume-{number}: ') and finding in line for line in done.stdout.splitlines())
+        assert any(
+            line.startswith(f'failed: volume-{number}: ') and finding in line for line in done.stdout.splitlines()
+        )
     assert rows['segmentation-2']['status'] == 'error' and 'without CT' in rows['segmentation-2']['findings']
     assert rows['volume-0']['status'] == 'ok' and 'volume-12' not in rows
-    assert rows['volume-6']['liver mL'] == '12' and rows['volume-5']['liver mL'] == ''  # figures as far as they could be had
+    assert (
+        rows['volume-6']['liver mL'] == '12' and rows['volume-5']['liver mL'] == ''
+    )  # figures as far as they could be had
     assert f'1 ok, 0 with warnings, {len(rows) - 1} with errors' in done.stdout
 
 
@@ -103,8 +145,13 @@ def test_warnings_leave_the_exit_status_at_0(tmp_path, script):
     done = run(script, spacing_override="{'volume-99': [1, 1, 1]}")
     assert done.returncode == 0, done.stdout
     rows = table(tmp_path)
-    for case, finding in {'volume-3': 'first slice', 'volume-4': 'edge', 'volume-5': 'run to LPS, in most other cases to RAS',
-                          'volume-28': 'give the true one in spacing_override', 'volume-99': 'no such case'}.items():
+    for case, finding in {
+        'volume-3': 'first slice',
+        'volume-4': 'edge',
+        'volume-5': 'run to LPS, in most other cases to RAS',
+        'volume-28': 'give the true one in spacing_override',
+        'volume-99': 'no such case',
+    }.items():
         assert rows[case]['status'] == 'warning' and finding in rows[case]['findings'], rows[case]
     assert all(rows[f'volume-{number}']['status'] == 'ok' for number in (0, 1, 2))
     assert '3 ok, 5 with warnings, 0 with errors' in done.stdout
@@ -116,7 +163,9 @@ def test_override_mends_spacing_and_volume(tmp_path, script):
     assert table(tmp_path)['volume-0']['spacing'] == '1 x 1 x 10' and table(tmp_path)['volume-0']['liver mL'] == '6'
 
 
-@pytest.mark.parametrize('value', ['[1, 1, 1]', "{'volume-0': [1, 1]}", "{'volume-0': [1, 1, 0]}", "{'volume-0': 1}", '{0: [1, 1, 1]}'])
+@pytest.mark.parametrize(
+    'value', ['[1, 1, 1]', "{'volume-0': [1, 1]}", "{'volume-0': [1, 1, 0]}", "{'volume-0': 1}", '{0: [1, 1, 1]}']
+)
 def test_overrides_that_are_none(tmp_path, script, value):
     done = run(script, spacing_override=value)
     assert done.returncode == 1 and 'spacing_override' in done.stderr and len(done.stderr.strip().splitlines()) == 1
@@ -124,8 +173,8 @@ def test_overrides_that_are_none(tmp_path, script, value):
 
 def test_a_name_that_a_spreadsheet_would_run(tmp_path, script):
     ct, liver = sound()
-    write(tmp_path / 'data/train/CT/=1+1\nx.nii', ct, GEOMETRY)
-    write(tmp_path / 'data/train/seg/=1+1\nx.nii', liver, GEOMETRY)
+    write_volume(tmp_path / 'data/train/CT/=1+1\nx.nii', ct, GEOMETRY)
+    write_volume(tmp_path / 'data/train/seg/=1+1\nx.nii', liver, GEOMETRY)
     done = run(script)
     assert done.returncode == 0, done.stderr
     assert list(table(tmp_path)) == ["'=1+1\\nx"]

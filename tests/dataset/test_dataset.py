@@ -1,4 +1,5 @@
 """Samples: shape, type, values, uniform starts, what is wrong with a training set."""
+
 import pickle
 from collections import Counter
 
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from dataset.dataset import Dataset, require_settings
-from utilities.errors import InputError
-from utilities.manifest import Manifest
-from utilities.volume import Geometry, write
+from utilities.base.errors import InputError
+from utilities.run.manifest import Manifest
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 GEOMETRY = Geometry((1, 1, 1))
 
@@ -19,8 +21,8 @@ def fill(folder, depth=20, ending='.nii', number=1):
     ct = rng.integers(-200, 201, (depth, 16, 24)).astype(np.int16)
     ct[:, 0, 0] = np.arange(depth)  # tells a slice's place
     seg = rng.integers(0, 2, (depth, 32, 48)).astype(np.uint8)
-    write(folder / f'ct/volume-{number}{ending}', ct, GEOMETRY)
-    write(folder / f'seg/segmentation-{number}{ending}', seg, GEOMETRY)
+    write_volume(folder / f'ct/volume-{number}{ending}', ct, GEOMETRY)
+    write_volume(folder / f'seg/segmentation-{number}{ending}', seg, GEOMETRY)
     return ct, seg
 
 
@@ -31,9 +33,11 @@ def test_sample(tmp_path, ending):
     assert ct.shape == (1, 8, 16, 24) and ct.dtype == torch.float32
     assert seg.shape == (8, 32, 48) and seg.dtype == torch.uint8
     first = round(float(ct[0, 0, 0, 0]) * 200)
-    np.testing.assert_allclose(ct[0] * 200, whole_ct[first:first + 8], atol=1e-4)
-    np.testing.assert_array_equal(seg, whole_seg[first:first + 8])
-    assert torch.equal(Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, -100, 400)[0][0].abs().max() <= 0.5, torch.tensor(True))
+    np.testing.assert_allclose(ct[0] * 200, whole_ct[first : first + 8], atol=1e-4)
+    np.testing.assert_array_equal(seg, whole_seg[first : first + 8])
+    assert torch.equal(
+        Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, -100, 400)[0][0].abs().max() <= 0.5, torch.tensor(True)
+    )
 
 
 def test_starts_are_uniform(tmp_path):

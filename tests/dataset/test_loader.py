@@ -1,4 +1,5 @@
 """Batches: a function of seed and epoch alone, whoever reads them and wherever an epoch is taken up."""
+
 import os
 import signal
 
@@ -8,16 +9,25 @@ import torch
 
 from dataset.dataset import Dataset
 from dataset.loader import Loader
-from utilities.errors import InputError
-from utilities.volume import Geometry, write
+from utilities.base.errors import InputError
+from utilities.volumes.geometry import Geometry
+from utilities.volumes.read_write import write_volume
 
 
 @pytest.fixture
 def samples(tmp_path):
     rng = np.random.default_rng(0)
     for number in range(3):
-        write(tmp_path / f'ct/volume-{number}.nii', rng.integers(-200, 201, (12, 8, 8)).astype(np.int16), Geometry((1, 1, 1)))
-        write(tmp_path / f'seg/segmentation-{number}.nii', rng.integers(0, 2, (12, 16, 16)).astype(np.uint8), Geometry((1, 1, 1)))
+        write_volume(
+            tmp_path / f'ct/volume-{number}.nii',
+            rng.integers(-200, 201, (12, 8, 8)).astype(np.int16),
+            Geometry((1, 1, 1)),
+        )
+        write_volume(
+            tmp_path / f'seg/segmentation-{number}.nii',
+            rng.integers(0, 2, (12, 16, 16)).astype(np.uint8),
+            Geometry((1, 1, 1)),
+        )
     return Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, samples_per_case=5)
 
 
@@ -48,14 +58,18 @@ def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, at_once):
     seen = [[] for _ in whole]
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
-        for (names, parts), (all_names, _), step in zip(Loader(samples, 4, at_once=at_once, num_workers=rank % 2).epoch(1), whole, seen):
+        for (names, parts), (all_names, _), step in zip(
+            Loader(samples, 4, at_once=at_once, num_workers=rank % 2).epoch(1), whole, seen
+        ):
             assert names == all_names and parts and all(len(ct) <= (at_once or 4) for ct, _, _ in parts)
             step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
     for step, (names, [(cts, _, _)]) in zip(seen, whole):
         counted = [ct for ct, share in step if share]
         assert len(counted) == len(names) and sum(share for _, share in step) == pytest.approx(1)
         assert all(any(torch.equal(ct, other) for other in counted) for ct in cts)
-        assert len(step) == max(len(names), ranks)  # a rank without a sample is there with another's, which counts nothing
+        assert len(step) == max(
+            len(names), ranks
+        )  # a rank without a sample is there with another's, which counts nothing
 
 
 def test_workers_and_the_global_generator_change_nothing(samples):
@@ -66,7 +80,9 @@ def test_workers_and_the_global_generator_change_nothing(samples):
     list(loader.epoch(2))
     equal(list(loader.epoch(3)), whole)
     equal(list(loader.epoch(3, first=5)), whole[5:])
-    assert torch.equal(torch.get_rng_state(), before)  # dropout draws from it, and must not see where an epoch was taken up
+    assert torch.equal(
+        torch.get_rng_state(), before
+    )  # dropout draws from it, and must not see where an epoch was taken up
     equal(list(Loader(samples, 2).epoch(3, first=8)), [])
 
 

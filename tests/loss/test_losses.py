@@ -1,4 +1,5 @@
 """All eight losses: recorded figures, the formulas by hand, training, extremes."""
+
 import math
 
 import numpy as np
@@ -28,12 +29,18 @@ def by_hand(name, p, t):
     for p, t in zip(p[:, 0].astype(float), t.astype(float)):
         pt, pp, tt = (p * t).sum(), (p * p).sum(), (t * t).sum()
         dice = 2 * pt / (pp + tt + 1)
-        values.append({
-            'Dice': 1 - dice, 'ELDice': (-math.log(dice + 1e-5)) ** 0.3, 'Jaccard': 1 - pt / (pp + tt - pt + 1),
-            'SS': 0.05 * ((p - t) ** 2 * t).sum() / (1 + t.sum()) + 0.95 * ((p - t) ** 2 * (1 - t)).sum() / (1 + (1 - t).sum()),
-            'Tversky': 1 - pt / (pt + 0.3 * (p * (1 - t)).sum() + 0.7 * ((1 - p) * t).sum() + 1),
-            'BCE': -np.where(t, np.log(p), np.log(1 - p)).mean(),
-            'Hybrid': 1 - dice - np.where(t, np.log(p), np.log(1 - p)).mean()}[name])
+        values.append(
+            {
+                'Dice': 1 - dice,
+                'ELDice': (-math.log(dice + 1e-5)) ** 0.3,
+                'Jaccard': 1 - pt / (pp + tt - pt + 1),
+                'SS': 0.05 * ((p - t) ** 2 * t).sum() / (1 + t.sum())
+                + 0.95 * ((p - t) ** 2 * (1 - t)).sum() / (1 + (1 - t).sum()),
+                'Tversky': 1 - pt / (pt + 0.3 * (p * (1 - t)).sum() + 0.7 * ((1 - p) * t).sum() + 1),
+                'BCE': -np.where(t, np.log(p), np.log(1 - p)).mean(),
+                'Hybrid': 1 - dice - np.where(t, np.log(p), np.log(1 - p)).mean(),
+            }[name]
+        )
     return np.mean(values)
 
 
@@ -56,9 +63,12 @@ def test_weighted_cross_entropy_is_torchs():
 def test_a_batch_may_be_split(name):
     """The loss of a batch is the mean of its samples', so that GPUs and ranks can share it."""
     torch.manual_seed(0)
-    p, t = torch.rand(3, 1, 3, 4, 5) * 0.98 + 0.01, (torch.rand(3, 3, 4, 5) < torch.tensor([0.1, 0.5, 0.9])[:, None, None, None]).byte()
+    p, t = (
+        torch.rand(3, 1, 3, 4, 5) * 0.98 + 0.01,
+        (torch.rand(3, 3, 4, 5) < torch.tensor([0.1, 0.5, 0.9])[:, None, None, None]).byte(),
+    )
     loss = LOSSES[name]()
-    torch.testing.assert_close(loss(p, t), torch.stack([loss(p[i:i + 1], t[i:i + 1]) for i in range(3)]).mean())
+    torch.testing.assert_close(loss(p, t), torch.stack([loss(p[i : i + 1], t[i : i + 1]) for i in range(3)]).mean())
 
 
 @pytest.mark.parametrize('name', LOSSES)

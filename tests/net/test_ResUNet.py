@@ -1,12 +1,14 @@
 """The network beside its recorded figures, which stand in test_reference.py."""
+
 import pytest
 import torch
 
 from loss import LOSSES
 from net.ResUNet import ResUNet
-from utilities import checkpoint
-from utilities.deep_supervision import DeepSupervision
-from utilities.errors import InputError
+from utilities.base.errors import InputError
+from utilities.inference import checkpoint
+from utilities.training import save_checkpoint
+from utilities.training.deep_supervision import DeepSupervision
 
 
 @pytest.mark.parametrize('down_scale, factor', [(1, 1), (0.5, 2), (0.25, 4)])
@@ -40,8 +42,12 @@ def test_losses_of_replicas_add_up_to_those_of_the_whole_batch():
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_weights_load_with_and_without_prefix(tmp_path, prefix):
     source, target = ResUNet(training=False), ResUNet(training=False)
-    checkpoint.save(tmp_path / 'net9-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()})
-    checkpoint.save(tmp_path / 'net10-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()})
+    save_checkpoint.save_checkpoint(
+        tmp_path / 'net9-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()}
+    )
+    save_checkpoint.save_checkpoint(
+        tmp_path / 'net10-0.1-0.1.pth', {prefix + k: v for k, v in source.state_dict().items()}
+    )
     assert checkpoint.load_weights(target, tmp_path).name == 'net10-0.1-0.1.pth'
     assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
 
@@ -49,11 +55,15 @@ def test_weights_load_with_and_without_prefix(tmp_path, prefix):
 def test_wrong_checkpoints_are_told(tmp_path):
     network, path = ResUNet(training=False), tmp_path / 'a.pth'
     state = network.state_dict()
-    checkpoint.save(path, {k: v for k, v in state.items() if not k.startswith('map4')})
+    save_checkpoint.save_checkpoint(path, {k: v for k, v in state.items() if not k.startswith('map4')})
     with pytest.raises(InputError, match=r'missing \(2\): map4.0.bias, map4.0.weight'):
         checkpoint.load_weights(network, path)
-    checkpoint.save(path, {**state, 'map4.0.weight': torch.zeros(2, 32, 1, 1, 1), 'other': torch.zeros(1)})
-    with pytest.raises(InputError, match=r'unknown \(1\): other.*map4.0.weight wanted \(1, 32, 1, 1, 1\), got \(2, 32, 1, 1, 1\)'):
+    save_checkpoint.save_checkpoint(
+        path, {**state, 'map4.0.weight': torch.zeros(2, 32, 1, 1, 1), 'other': torch.zeros(1)}
+    )
+    with pytest.raises(
+        InputError, match=r'unknown \(1\): other.*map4.0.weight wanted \(1, 32, 1, 1, 1\), got \(2, 32, 1, 1, 1\)'
+    ):
         checkpoint.load_weights(network, path)
     path.write_bytes(b'no checkpoint')
     with pytest.raises(InputError, match='is no checkpoint'):
@@ -92,8 +102,9 @@ class Plain(torch.nn.Module):
 
     def head(self, number, x):
         factor = 2 ** (4 - number)
-        x = torch.nn.functional.interpolate(getattr(self.net, f'map{number}')[0](x), scale_factor=(factor, 2 * factor, 2 * factor),
-                                            mode='trilinear')
+        x = torch.nn.functional.interpolate(
+            getattr(self.net, f'map{number}')[0](x), scale_factor=(factor, 2 * factor, 2 * factor), mode='trilinear'
+        )
         return torch.sigmoid(x)
 
     def forward(self, ct):
@@ -121,7 +132,7 @@ def test_outputs_and_gradients_are_those_of_the_plain_layers():
     for model in (Plain(network), network):
         network.zero_grad()
         heads = model(ct)
-        sum((head ** 2).mean() for head in heads).backward()
+        sum((head**2).mean() for head in heads).backward()
         results.append(([h.detach() for h in heads], [p.grad.clone() for p in network.parameters()]))
     torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-5, atol=1e-5)
     for ours, plain in zip(results[1][1], results[0][1]):
@@ -143,6 +154,10 @@ def test_a_bfloat16_head_stays_below_one():
     logits = torch.full((1, 1, 2, 4, 4), 9.0, dtype=torch.bfloat16, requires_grad=True)
     with torch.autocast('cpu', torch.bfloat16):
         probability = ResUNet(training=True).map3[1](logits)
-    assert probability.dtype == torch.float32 and probability.detach().max().item() == pytest.approx(0.9998766, abs=1e-6)
+    assert probability.dtype == torch.float32 and probability.detach().max().item() == pytest.approx(
+        0.9998766, abs=1e-6
+    )
     LOSSES['BCE']()(probability, torch.zeros(1, 4, 16, 16)).backward()
-    assert logits.grad.sum().item() == pytest.approx(0.9998766, rel=1e-2)  # of binary cross-entropy: p - t, here in bfloat16
+    assert logits.grad.sum().item() == pytest.approx(
+        0.9998766, rel=1e-2
+    )  # of binary cross-entropy: p - t, here in bfloat16

@@ -1,4 +1,5 @@
 """What a run left, as {file: its content}: byte for byte, but for what a clock says."""
+
 import csv
 import hashlib
 import io
@@ -13,8 +14,11 @@ def content(folder):
     """{name: digest} of all files under a folder. Left out: .lock, which names the process that holds it, logs, and
     half-written files."""
     folder = Path(folder)
-    return {str(path.relative_to(folder)): digest(path) for path in sorted(folder.rglob('*'))
-            if path.is_file() and path.name != '.lock' and path.suffix != '.log' and not path.name.startswith('.part-')}
+    return {
+        str(path.relative_to(folder)): digest(path)
+        for path in sorted(folder.rglob('*'))
+        if path.is_file() and path.name != '.lock' and path.suffix != '.log' and not path.name.startswith('.part-')
+    }
 
 
 def digest(path):
@@ -53,7 +57,10 @@ def without_column(rows):
 def plain_bytes(value):
     """Nested dicts, lists and tensors as bytes that are equal if and only if every bit of them is."""
     if isinstance(value, torch.Tensor):
-        return repr((value.dtype, tuple(value.shape))).encode() + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return (
+            repr((value.dtype, tuple(value.shape))).encode()
+            + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     if isinstance(value, dict):
         return b'{' + b','.join(repr(key).encode() + b':' + plain_bytes(inner) for key, inner in value.items()) + b'}'
     if isinstance(value, (list, tuple)):
@@ -63,6 +70,9 @@ def plain_bytes(value):
 
 def differences(wanted, got):
     """What one content has other than another, in words; '' if nothing."""
-    found = [f'{name} {"missing" if name not in got else "too much" if name not in wanted else "differs"}'
-             for name in sorted(wanted.keys() | got.keys()) if wanted.get(name) != got.get(name)]
+    found = [
+        f'{name} {"missing" if name not in got else "too much" if name not in wanted else "differs"}'
+        for name in sorted(wanted.keys() | got.keys())
+        if wanted.get(name) != got.get(name)
+    ]
     return ', '.join(found[:6]) + (f' and {len(found) - 6} more' if len(found) > 6 else '')

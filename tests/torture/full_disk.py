@@ -1,4 +1,5 @@
 """Disks that run full: one line, nothing half-written; with room again the next run goes on and ends as an undisturbed one."""
+
 import resource
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ def mount(folder, size):
     """A disk of `size` bytes at a folder. False where that is not permitted."""
     folder.mkdir()
     kib = (size // 4096 + 1) * 4
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={kib}k', 'tmpfs', str(folder)], capture_output=True).returncode:
+    if subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', f'size={kib}k', 'tmpfs', str(folder)], capture_output=True
+    ).returncode:
         folder.rmdir()
         return False
     return True

@@ -1,4 +1,5 @@
 """Runs that are killed again and again, and then let finish: what they leave equals what an undisturbed run leaves."""
+
 import random
 import shutil
 import signal
@@ -26,13 +27,20 @@ def stages(base):
     """Every stage that writes, on the phantoms, training set, module and masks in `base`."""
     tests = dict(test_ct_path=base / 'data/test/CT', test_seg_path=base / 'data/test/seg')
     train = dict(training_set_path=base / 'train', module_dir='module', Epoch=2, save_every=1, resume='auto')
-    return {'prepare': Stage('get_training_set.py', 'data_prepare/get_training_set.py', 'train', train_ct_path=base / 'data/train/CT',
-                             train_seg_path=base / 'data/train/seg'),
-            'train': Stage('train_ds.py', 'train_ds.py', 'module', **train),
-            'train, 2 workers': Stage('train_ds.py, 2 workers', 'train_ds.py', 'module', **{**train, 'num_workers': 2}),
-            'val': Stage('val.py', 'val.py', 'pred', module_path=base / 'module', **tests),
-            '3D CRF': Stage('3D-CRF.py', 'Densecrf/3D-CRF.py', 'crf', pred_path=base / 'pred', **tests),
-            '2D CRF': Stage('2D-CRF.py', 'Densecrf/2D-CRF.py', 'crf', pred_path=base / 'pred', **tests)}
+    return {
+        'prepare': Stage(
+            'get_training_set.py',
+            'data_prepare/get_training_set.py',
+            'train',
+            train_ct_path=base / 'data/train/CT',
+            train_seg_path=base / 'data/train/seg',
+        ),
+        'train': Stage('train_ds.py', 'train_ds.py', 'module', **train),
+        'train, 2 workers': Stage('train_ds.py, 2 workers', 'train_ds.py', 'module', **{**train, 'num_workers': 2}),
+        'val': Stage('val.py', 'val.py', 'pred', module_path=base / 'module', **tests),
+        '3D CRF': Stage('3D-CRF.py', 'Densecrf/3D-CRF.py', 'crf', pred_path=base / 'pred', **tests),
+        '2D CRF': Stage('2D-CRF.py', 'Densecrf/2D-CRF.py', 'crf', pred_path=base / 'pred', **tests),
+    }
 
 
 class Truth:
@@ -61,7 +69,9 @@ def listing(folder):
 def wait_for_moment(script, output, seconds, chance):
     """Until a random moment: one of the whole run, or shortly after one of its first changes on disk. Returns if anything was written."""
     before = listing(output)
-    changes, until = (0, chance.uniform(0, seconds)) if chance.random() < 0.25 else (chance.randint(1, 10), HANG + 10 * seconds)
+    changes, until = (
+        (0, chance.uniform(0, seconds)) if chance.random() < 0.25 else (chance.randint(1, 10), HANG + 10 * seconds)
+    )
     last = before
     while time.monotonic() - script.began < until and not script.poll():
         now = listing(output) if changes else last
@@ -80,8 +90,9 @@ def unfinished(folder, truth):
     Left out: the state and the curve of a training, which grow, and records, which also say what is begun.
     """
     grows = ('last.pth', 'best.pth', 'loss.csv', 'loss_curve.png', '.json')
-    return [name for name, value in content(folder).items()
-            if not name.endswith(grows) and truth.content.get(name) != value]
+    return [
+        name for name, value in content(folder).items() if not name.endswith(grows) and truth.content.get(name) != value
+    ]
 
 
 def kill_and_finish(row, stage, truth, folder, chance, kills):
@@ -135,10 +146,14 @@ def signalled(row, stage, truth, folder, chance, number):
         if ended.code == -number and 'next: ' in ended.out:
             pass  # all was done and said, and Python, about to end, no longer listens
         elif ended.code not in (0, 128 + number):
-            faults.append(f'{name}: wanted exit status {128 + number}, got {ended.code}: {ended.fault() or ended.err[-200:]}')
+            faults.append(
+                f'{name}: wanted exit status {128 + number}, got {ended.code}: {ended.fault() or ended.err[-200:]}'
+            )
         elif 'Traceback' in ended.err or ended.hung:
             faults.append(f'{name}: {ended.fault()}')
-        elif ended.code and not any(name in line or 'keyboard' in line for line in (ended.out + ended.err).splitlines()):
+        elif ended.code and not any(
+            name in line or 'keyboard' in line for line in (ended.out + ended.err).splitlines()
+        ):
             faults.append(f'{name}: no line says why it ended: {ended.err[-200:]}')
         elif parts := [path.name for path in folder.rglob('.part-*')]:
             faults.append(f'{name}: left behind: {parts}')
@@ -182,7 +197,10 @@ def part(base, folder, clock, seed, short):
         for name in names:
             rows[name].remark = f'{writing[name]} after it had begun to write, {finished[name]} times let finish'
 
-    lanes = [[name for name in rows if name.startswith('train')], [name for name in rows if not name.startswith('train')]]
+    lanes = [
+        [name for name in rows if name.startswith('train')],
+        [name for name in rows if not name.startswith('train')],
+    ]
     with ThreadPoolExecutor(2) as threads:
         for job in [threads.submit(lane, names) for names in lanes]:
             job.result()

@@ -1,9 +1,9 @@
 """Checkpoints and settings files that would run a program: nothing is run, and one line refuses them."""
+
 import io
 import os
 import pickle
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,16 +27,26 @@ def payloads(mark):
     code = f'open({str(mark)!r}, "w").close()'
     inner = io.BytesIO()
     torch.save(Bomb(exec, code), inner)
-    return {'system': Bomb(os.system, f'touch {mark}'), 'exec': Bomb(exec, code), 'open': Bomb(open, str(mark), 'w'),
-            'eval': Bomb(eval, f'__import__("os").mknod({str(mark)!r})'), 'mknod': Bomb(os.mknod, str(mark)),
-            'popen': Bomb(os.popen, f'touch {mark}'), 'torch inside': Bomb(torch.storage._load_from_bytes, inner.getvalue()),
-            'pickle inside': Bomb(pickle.loads, pickle.dumps(Bomb(exec, code)))}
+    return {
+        'system': Bomb(os.system, f'touch {mark}'),
+        'exec': Bomb(exec, code),
+        'open': Bomb(open, str(mark), 'w'),
+        'eval': Bomb(eval, f'__import__("os").mknod({str(mark)!r})'),
+        'mknod': Bomb(os.mknod, str(mark)),
+        'popen': Bomb(os.popen, f'touch {mark}'),
+        'torch inside': Bomb(torch.storage._load_from_bytes, inner.getvalue()),
+        'pickle inside': Bomb(pickle.loads, pickle.dumps(Bomb(exec, code))),
+    }
 
 
 def containers(content, weight):
     """A checkpoint file around an object, in every form that torch or pickle reads: {name: bytes}."""
     found = {}
-    for place, value in (('alone', content), ('in a dict', {'weight': content, 'bias': weight}), ('as a key', [{'epoch': 1}, content])):
+    for place, value in (
+        ('alone', content),
+        ('in a dict', {'weight': content, 'bias': weight}),
+        ('as a key', [{'epoch': 1}, content]),
+    ):
         for protocol in (0, 2, 5):
             found[f'pickle {protocol} {place}'] = pickle.dumps(value, protocol)
         for old in (False, True):
@@ -59,14 +69,31 @@ def containers(content, weight):
 
 def malicious_settings(mark):
     name = str(mark)
-    return [f'{line}\n' for line in (
-        f'seed = open({name!r}, "w")', f'open({name!r}, "w")', f'import os; os.mknod({name!r})', f'seed = __import__("os").mknod({name!r})',
-        f'seed = exec("open({name!r}, \'w\')")', f'seed = [open({name!r}, "w") for _ in [1]]', f'loss = f"{{open({name!r}, chr(119))}}"',
-        f'seed = (lambda: open({name!r}, "w"))()', f'def f(x=open({name!r}, "w")): pass', f'class A(metaclass=open({name!r}, "w")): pass',
-        f'@open({name!r}, "w")\ndef f(): pass', f'seed = 1 if open({name!r}, "w") else 2', f'with open({name!r}, "w"): pass',
-        f'seed: open({name!r}, "w") = 1', f'seed = (a := open({name!r}, "w"))', f'loss = "{{}}".format(open({name!r}, "w"))',
-        f'seed = {{1: open({name!r}, "w")}}', f'assert open({name!r}, "w")', f'seed = 0\nseed += open({name!r}, "w")',
-        f'# -*- coding: utf-7 -*-\nseed = open({name!r}, "w")')]
+    return [
+        f'{line}\n'
+        for line in (
+            f'seed = open({name!r}, "w")',
+            f'open({name!r}, "w")',
+            f'import os; os.mknod({name!r})',
+            f'seed = __import__("os").mknod({name!r})',
+            f'seed = exec("open({name!r}, \'w\')")',
+            f'seed = [open({name!r}, "w") for _ in [1]]',
+            f'loss = f"{{open({name!r}, chr(119))}}"',
+            f'seed = (lambda: open({name!r}, "w"))()',
+            f'def f(x=open({name!r}, "w")): pass',
+            f'class A(metaclass=open({name!r}, "w")): pass',
+            f'@open({name!r}, "w")\ndef f(): pass',
+            f'seed = 1 if open({name!r}, "w") else 2',
+            f'with open({name!r}, "w"): pass',
+            f'seed: open({name!r}, "w") = 1',
+            f'seed = (a := open({name!r}, "w"))',
+            f'loss = "{{}}".format(open({name!r}, "w"))',
+            f'seed = {{1: open({name!r}, "w")}}',
+            f'assert open({name!r}, "w")',
+            f'seed = 0\nseed += open({name!r}, "w")',
+            f'# -*- coding: utf-7 -*-\nseed = open({name!r}, "w")',
+        )
+    ]
 
 
 def part(base, folder, keep, clock, short):
@@ -89,7 +116,10 @@ def part(base, folder, keep, clock, short):
         raise RuntimeError('the malicious checkpoints do nothing: this part would show nothing')
     mark.unlink()
 
-    checkpoints, settings = Row('malicious checkpoints', wanted=len(files)), Row('malicious settings files', wanted=len(texts))
+    checkpoints, settings = (
+        Row('malicious checkpoints', wanted=len(files)),
+        Row('malicious settings files', wanted=len(texts)),
+    )
     through_readers(checkpoints, 'checkpoints', files, keep, clock)
     through_readers(settings, 'settings', texts, keep, clock)
     for row in (checkpoints, settings):
@@ -97,23 +127,46 @@ def part(base, folder, keep, clock, short):
             row.faults.append(f'one of them created {mark}')
             mark.unlink()
     some = files[:1] if short else [path for path in files if path.name.startswith('exec')][::2]
-    common = dict(SMALL, training_set_path=base / 'train', test_ct_path=base / 'data/test/CT', test_seg_path=base / 'data/test/seg')
+    common = dict(
+        SMALL,
+        training_set_path=base / 'train',
+        test_ct_path=base / 'data/test/CT',
+        test_seg_path=base / 'data/test/seg',
+    )
     for number, path in enumerate(some):
         place = folder / f'run-{number}'
         (place / 'module').mkdir(parents=True)
         way = ('module_path', 'pretrained_path', 'resume')[number % 3]
         if way == 'resume':
             (place / 'module/last.pth').write_bytes(path.read_bytes())
-        ended = run('val.py' if way == 'module_path' else 'train_ds.py', place, 60, **common, Epoch=1, module_dir='module',
-                    **{way: 'auto' if way == 'resume' else path})
+        ended = run(
+            'val.py' if way == 'module_path' else 'train_ds.py',
+            place,
+            60,
+            **common,
+            Epoch=1,
+            module_dir='module',
+            **{way: 'auto' if way == 'resume' else path},
+        )
         checkpoints.wanted += 1
-        add(checkpoints, path, f'{way}: a file was created' if mark.exists() else
-            ended.fault() or ('' if ended.code == 1 else f'{way}: taken as good'), keep)
+        add(
+            checkpoints,
+            path,
+            f'{way}: a file was created'
+            if mark.exists()
+            else ended.fault() or ('' if ended.code == 1 else f'{way}: taken as good'),
+            keep,
+        )
         mark.unlink(missing_ok=True)
-    for path in texts[:1 if short else 4]:
+    for path in texts[: 1 if short else 4]:
         settings.wanted += 1
         ended = run('data_prepare/analyse_dataset.py', folder, 60, parameters=path)
-        add(settings, path, 'a file was created' if mark.exists() else ended.fault() or ('' if ended.code == 1 else 'taken as good'), keep)
+        add(
+            settings,
+            path,
+            'a file was created' if mark.exists() else ended.fault() or ('' if ended.code == 1 else 'taken as good'),
+            keep,
+        )
         mark.unlink(missing_ok=True)
     created = any('created' in fault for row in (checkpoints, settings) for fault in row.faults)
     checkpoints.remark = settings.remark = 'a file was created' if created else 'nothing was created'

@@ -1,4 +1,5 @@
 """Malformed volumes, checkpoints and settings, through the readers and through the scripts: each ends in success or in one clear line."""
+
 import hashlib
 import io
 import json
@@ -18,8 +19,8 @@ import torch
 
 from tests.torture import mutate
 from tests.torture.trial import ENVIRONMENT, HANG, MEMORY, ROOT, SMALL, Row, run
-from utilities.training_state import TrainingState
-from utilities.volume import ENDINGS
+from utilities.training.training_state import TrainingState
+from utilities.volumes.headers import ENDINGS
 
 SHAPE = (12, 16, 16)
 SPACING = (2.0, 2.0, 12.0)  # x, y, z, mm; SMALL has slices of 12 mm
@@ -30,7 +31,7 @@ PREDICT = dict(SMALL, stride=8)
 def sound_files(folder):
     """One sound CT, as int16 and float32, in every format that is read, and its label: {name: bytes}."""
     z, y, x = np.indices(SHAPE)
-    liver = ((z - 6) ** 2 / 9 + (y - 8) ** 2 / 25 + (x - 8) ** 2 / 25 < 1)
+    liver = (z - 6) ** 2 / 9 + (y - 8) ** 2 / 25 + (x - 8) ** 2 / 25 < 1
     ct = (liver * 100 + np.random.default_rng(0).normal(0, 20, SHAPE)).astype(np.int16)
     found = {}
     for word, array in (('ct', ct), ('float', ct.astype(np.float32)), ('label', liver.astype(np.uint8))):
@@ -58,7 +59,7 @@ def volume_mutants(folder, word, sound, count, seed):
             ending, data = drawn.pop()
         else:
             name = kinds[rng.integers(len(kinds))]
-            ending, data = name[name.index('.'):], mutate.volume_mutated(name, sound[name], rng)
+            ending, data = name[name.index('.') :], mutate.volume_mutated(name, sound[name], rng)
         files.append(folder / f'{number}{ending}')
         files[-1].write_bytes(data)
     return files
@@ -78,8 +79,14 @@ def through_readers(row, kind, files, keep, clock):
     """Files through worker.py; a process that dies or hangs is known by the file that it had begun, and the next goes on behind it."""
     files, outcomes = list(files), Counter()
     while files and not clock.over():
-        process = subprocess.Popen([sys.executable, ROOT / 'tests/torture/worker.py', kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT)
+        process = subprocess.Popen(
+            [sys.executable, ROOT / 'tests/torture/worker.py', kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=ENVIRONMENT,
+        )
         process.stdin.write(json.dumps([str(path) for path in files]))
         process.stdin.close()
         watch = threading.Timer(clock.left() + HANG, process.kill)
@@ -99,7 +106,7 @@ def through_readers(row, kind, files, keep, clock):
             outcomes[told['outcome']] += 1
             fault = told['outcome'] if told['outcome'] not in ('read', 'refused') else ''
             if told['memory'] > MEMORY:
-                fault = f'memory: {told["memory"] / 2 ** 20:.0f} MiB'
+                fault = f'memory: {told["memory"] / 2**20:.0f} MiB'
             add(row, told['file'], fault, keep)
         process.wait()
         if alarm:
@@ -126,7 +133,11 @@ def add(row, path, fault, keep):
 
 
 def digest(folder):
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).rglob('*')) if path.is_file()}
+    return {
+        path: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).rglob('*'))
+        if path.is_file()
+    }
 
 
 class Consumer:
@@ -138,22 +149,29 @@ class Consumer:
 
 def consumers(sound, module):
     """The four scripts that read volumes."""
+
     def put(path, data):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
     def ending(path):
-        return path.name[path.name.index('.'):]
+        return path.name[path.name.index('.') :]
 
     def as_training(folder, number, mutant, word):
-        put(folder / f'data/train/CT/volume-{number}{ending(mutant) if word == "ct" else ".nii"}',
-            mutant.read_bytes() if word == 'ct' else sound['ct.nii'])
-        put(folder / f'data/train/seg/segmentation-{number}{ending(mutant) if word == "label" else ".nii"}',
-            mutant.read_bytes() if word == 'label' else sound['label.nii'])
+        put(
+            folder / f'data/train/CT/volume-{number}{ending(mutant) if word == "ct" else ".nii"}',
+            mutant.read_bytes() if word == 'ct' else sound['ct.nii'],
+        )
+        put(
+            folder / f'data/train/seg/segmentation-{number}{ending(mutant) if word == "label" else ".nii"}',
+            mutant.read_bytes() if word == 'label' else sound['label.nii'],
+        )
 
     def as_test(folder, number, mutant, word):
-        put(folder / f'data/test/CT/volume-{number}{ending(mutant) if word == "ct" else ".nii"}',
-            mutant.read_bytes() if word == 'ct' else sound['ct.nii'])
+        put(
+            folder / f'data/test/CT/volume-{number}{ending(mutant) if word == "ct" else ".nii"}',
+            mutant.read_bytes() if word == 'ct' else sound['ct.nii'],
+        )
         if word == 'label':
             put(folder / f'data/test/seg/segmentation-{number}{ending(mutant)}', mutant.read_bytes())
 
@@ -167,13 +185,18 @@ def consumers(sound, module):
 
     def in_table(folder, number):
         table = folder / 'check.csv'
-        return table.exists() and any(f'volume-{number}' in re.split(r'[^\w-]', line)
-                                      for line in table.read_text(errors='replace').splitlines())
+        return table.exists() and any(
+            f'volume-{number}' in re.split(r'[^\w-]', line) for line in table.read_text(errors='replace').splitlines()
+        )
 
-    return [Consumer('get_training_set.py', 'data_prepare/get_training_set.py', as_training, file_of('train/ct/volume-{}.nii')),
-            Consumer('check_dataset.py', 'data_prepare/check_dataset.py', as_training, in_table),
-            Consumer('val.py', 'val.py', as_test, file_of('pred/pred-{}.nii'), module_path=module),
-            Consumer('3D-CRF.py', 'Densecrf/3D-CRF.py', as_mask, file_of('crf/crf-{}.nii'))]
+    return [
+        Consumer(
+            'get_training_set.py', 'data_prepare/get_training_set.py', as_training, file_of('train/ct/volume-{}.nii')
+        ),
+        Consumer('check_dataset.py', 'data_prepare/check_dataset.py', as_training, in_table),
+        Consumer('val.py', 'val.py', as_test, file_of('pred/pred-{}.nii'), module_path=module),
+        Consumer('3D-CRF.py', 'Densecrf/3D-CRF.py', as_mask, file_of('crf/crf-{}.nii')),
+    ]
 
 
 def through_script(row, consumer, mutants, word, sound, folder, keep, clock):
@@ -189,12 +212,20 @@ def through_script(row, consumer, mutants, word, sound, folder, keep, clock):
     ended = run(consumer.script, folder, HANG + 0.1 * len(mutants), **{**PREDICT, **consumer.overrides})
     last = len(mutants) + 1
     told = '\n'.join(ended.error)
-    changed = [path.name for path, was in before.items() if 'manifest' not in path.parts and (not path.exists() or digest_one(path) != was)]
+    changed = [
+        path.name
+        for path, was in before.items()
+        if 'manifest' not in path.parts and (not path.exists() or digest_one(path) != was)
+    ]
     fault = ended.fault() or (f'inputs changed: {changed}' if changed else '')
     lost = [n for n in (0, last) if not consumer.done(folder, n)]
     if not fault and lost:
         fault = f'sound cases not done: {lost}'
-    missing = [] if fault else [n for n in range(1, last) if not consumer.done(folder, n) and not re.search(rf'volume-{n}\b', told)]
+    missing = (
+        []
+        if fault
+        else [n for n in range(1, last) if not consumer.done(folder, n) and not re.search(rf'volume-{n}\b', told)]
+    )
     parts = [path.name for path in folder.rglob('.part-*')]
     if not fault and parts:
         fault = f'part left behind: {parts[0]}'
@@ -223,8 +254,10 @@ def sound_checkpoints(folder):
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     found = {}
-    for name, content in (('net', network.state_dict()),
-                          ('last', {'network': network.state_dict(), 'optimizer': optimizer.state_dict(), 'epoch': 1})):
+    for name, content in (
+        ('net', network.state_dict()),
+        ('last', {'network': network.state_dict(), 'optimizer': optimizer.state_dict(), 'epoch': 1}),
+    ):
         for old in (False, True):
             buffer = io.BytesIO()
             torch.save(content, buffer, _use_new_zipfile_serialization=not old)
@@ -237,12 +270,31 @@ def odd_contents():
     itself = []
     itself.append(itself)
     weight, bias = torch.zeros(2, 3), torch.zeros(2)
-    pairs = {'vast': torch.zeros(1).expand(2 ** 40), 'integers': weight.long(), 'complex': weight * 1j, 'nan': weight * float('nan'),
-             'sparse': weight.to_sparse(), 'none': None, 'scalar': torch.tensor(1.0), 'boolean': weight > 0, 'meta': weight.to('meta')}
-    return {'number': 1, 'nothing': None, 'text': 'x' * 10000, 'list': [weight], 'itself': itself, 'tensor': weight, 'empty': {},
-            'numbered': {1: weight}, 'nested': {'weight': {'weight': weight}}, 'control': {'a\n\x1b[31m\ud800': weight},
-            'many': {str(number): weight for number in range(5000)},
-            **{name: {'weight': value, 'bias': bias} for name, value in pairs.items()}}
+    pairs = {
+        'vast': torch.zeros(1).expand(2**40),
+        'integers': weight.long(),
+        'complex': weight * 1j,
+        'nan': weight * float('nan'),
+        'sparse': weight.to_sparse(),
+        'none': None,
+        'scalar': torch.tensor(1.0),
+        'boolean': weight > 0,
+        'meta': weight.to('meta'),
+    }
+    return {
+        'number': 1,
+        'nothing': None,
+        'text': 'x' * 10000,
+        'list': [weight],
+        'itself': itself,
+        'tensor': weight,
+        'empty': {},
+        'numbered': {1: weight},
+        'nested': {'weight': {'weight': weight}},
+        'control': {'a\n\x1b[31m\ud800': weight},
+        'many': {str(number): weight for number in range(5000)},
+        **{name: {'weight': value, 'bias': bias} for name, value in pairs.items()},
+    }
 
 
 def checkpoint_mutants(folder, count, seed):
@@ -272,8 +324,25 @@ def settings_mutants(folder, count, seed):
 
 
 ELSEWHERE = ['../../sound.txt'] * 3  # names of files to remove
-WRONG = [-1, 0, 1.5, True, 10 ** 30, -2 ** 63, float('nan'), 'x', None, [], {}, [[1, 2], [3]], ELSEWHERE, torch.zeros(3),
-         torch.zeros(2, 10), torch.zeros(1).expand(2 ** 40), torch.zeros(3, 2).to_sparse()]
+WRONG = [
+    -1,
+    0,
+    1.5,
+    True,
+    10**30,
+    -(2**63),
+    float('nan'),
+    'x',
+    None,
+    [],
+    {},
+    [[1, 2], [3]],
+    ELSEWHERE,
+    torch.zeros(3),
+    torch.zeros(2, 10),
+    torch.zeros(1).expand(2**40),
+    torch.zeros(3, 2).to_sparse(),
+]
 
 
 def state_mutants(file, count, rng):
@@ -303,7 +372,9 @@ def small_states(folder, count, seed):
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    state = TrainingState(folder, network, optimizer, torch.amp.GradScaler('cpu', enabled=False), {'seed': 0}, [['volume-0', 8]])
+    state = TrainingState(
+        folder, network, optimizer, torch.amp.GradScaler('cpu', enabled=False), {'seed': 0}, [['volume-0', 8]]
+    )
     state.epoch, state.step, state.best = 1, 1, 0.7
     state.save_network('net1.pth')
     state.save([[1, 1, 0.5, 0.5, 0.5, 0.5, 1.0, 0.33, 1e-4, 0.1]])
@@ -318,7 +389,9 @@ def small_states(folder, count, seed):
 
 def leaves(value, place=()):
     """Keys that lead to everything in nested dicts and lists, of long lists to the first few things."""
-    items = value.items() if isinstance(value, dict) else enumerate(value[:5]) if isinstance(value, (list, tuple)) else ()
+    items = (
+        value.items() if isinstance(value, dict) else enumerate(value[:5]) if isinstance(value, (list, tuple)) else ()
+    )
     for key, inner in items:
         yield (*place, key)
         yield from leaves(inner, (*place, key))
@@ -350,10 +423,23 @@ def checkpoint_scripts(row, trained, base, folder, count, seed, keep, clock):
         before = digest_one(file)
         common = dict(SMALL, Epoch=2, module_dir='module', training_set_path=base / 'train')
         if way == 'val':
-            ended = run('val.py', place, HANG, **{**SMALL, 'stride': 8}, module_path=file, test_ct_path=base / 'data/test/CT',
-                        test_seg_path=base / 'data/test/seg')
+            ended = run(
+                'val.py',
+                place,
+                HANG,
+                **{**SMALL, 'stride': 8},
+                module_path=file,
+                test_ct_path=base / 'data/test/CT',
+                test_seg_path=base / 'data/test/seg',
+            )
         else:
-            ended = run('train_ds.py', place, HANG + 20, **common, **({'resume': 'auto'} if way == 'resume' else {'pretrained_path': file}))
+            ended = run(
+                'train_ds.py',
+                place,
+                HANG + 20,
+                **common,
+                **({'resume': 'auto'} if way == 'resume' else {'pretrained_path': file}),
+            )
         fault = ended.fault()
         if not fault and ended.code == 1 and digest_one(file) != before:
             fault = 'refused, and changed'
@@ -369,7 +455,10 @@ def part(base, folder, keep, clock, seed, short):
     sound = sound_files(folder / 'sound')
     many, some, few = (150, 24, 0) if short else (2400, 600, 30)
     read = Row('malformed volumes (.nii, .nii.gz, .nrrd, .mha) through the readers', wanted=many)
-    checks, texts = Row('malformed checkpoints through the reader', wanted=many // 4), Row('malformed settings files', wanted=many // 4)
+    checks, texts = (
+        Row('malformed checkpoints through the reader', wanted=many // 4),
+        Row('malformed settings files', wanted=many // 4),
+    )
     states = Row('malformed states of a training, resumed from', wanted=many // 4)
     ct = volume_mutants(folder / 'ct', 'ct', sound, many - many // 4, seed)
     label = volume_mutants(folder / 'label', 'label', sound, many // 4, seed)
@@ -383,7 +472,7 @@ def part(base, folder, keep, clock, seed, short):
 
     deep = Row('malformed checkpoints through val.py and train_ds.py (start, resume)', wanted=few)
     jobs = [lambda: checkpoint_scripts(deep, base / 'module', base, folder / 'deep', few, seed, keep, clock)]
-    places = iter(range(10 ** 6))
+    places = iter(range(10**6))
     for consumer in consumers(sound, base / 'module'):
         if short and consumer.script == 'val.py':
             continue
@@ -392,10 +481,13 @@ def part(base, folder, keep, clock, seed, short):
         row = Row(f'the same as cases of {consumer.what}', wanted=count)
         rows.append(row)
         for word in words:
-            mutants = (ct if word == 'ct' else label)[:count // len(words)]
+            mutants = (ct if word == 'ct' else label)[: count // len(words)]
             for first in range(0, len(mutants), CHUNK):
-                jobs.append(lambda row=row, consumer=consumer, word=word, mutants=mutants[first:first + CHUNK]: through_script(
-                    row, consumer, mutants, word, sound, folder / f'run-{next(places)}', keep, clock))
+                jobs.append(
+                    lambda row=row, consumer=consumer, word=word, mutants=mutants[first : first + CHUNK]: (
+                        through_script(row, consumer, mutants, word, sound, folder / f'run-{next(places)}', keep, clock)
+                    )
+                )
     rows += [deep] if few else []
     with ThreadPoolExecutor(2) as lanes:
         for job in [lanes.submit(job) for job in jobs]:

@@ -1,4 +1,5 @@
 """Visdom servers that die, come back, or never answer: training goes on, gives the same weights, and takes no longer."""
+
 import os
 import random
 import shutil
@@ -9,7 +10,7 @@ import time
 
 from tests.torture.kills import Truth, finish, stages, wait_for_moment
 from tests.torture.trial import HANG, ROOT, Row
-from utilities.visdom_front_end import complete, static_folder
+from utilities.viewing.visdom_front_end import complete, static_folder
 
 LONGER = 8  # seconds that a server may cost a whole training
 
@@ -18,9 +19,17 @@ class Server:
     """visdom's server, its home in `home`, or one that misbehaves in a way of stand_in.py, as a process that can be killed."""
 
     def __init__(self, port, way, home):
-        visdom, stand_in = [ROOT / 'utilities/visdom_server.py', f'--visdom_port={port}'], [ROOT / 'tests/torture/stand_in.py', port, way]
-        self.process = subprocess.Popen([sys.executable, *map(str, visdom if way == 'visdom' else stand_in)], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL, start_new_session=True, env={**os.environ, 'HOME': str(home)})
+        visdom, stand_in = (
+            [ROOT / 'scripts/visdom_server.py', f'--visdom_port={port}'],
+            [ROOT / 'tests/torture/stand_in.py', port, way],
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, visdom if way == 'visdom' else stand_in)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, 'HOME': str(home)},
+        )
         end = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < end:
             with socket.socket() as client:
@@ -46,8 +55,15 @@ def part(base, folder, clock, seed, short):
     stage.overrides |= dict(visdom_server='http://127.0.0.1', visdom_port=port, Epoch=1 if short else 2)
     truth = Truth(stage, folder / 'truth')
     good = 'visdom' if complete(static_folder()) else 'good'
-    ways = [('killed', good), ('stays', good), ('killed', good), ('comes back', good), ('silent', 'silent'),
-            ('refuses', 'refusing'), ('nonsense', 'nonsense')][:1 if short else None]
+    ways = [
+        ('killed', good),
+        ('stays', good),
+        ('killed', good),
+        ('comes back', good),
+        ('silent', 'silent'),
+        ('refuses', 'refusing'),
+        ('nonsense', 'nonsense'),
+    ][: 1 if short else None]
     row = Row('servers that vanish or never answer, train_ds.py', wanted=len(ways))
     for way, kind in ways:
         if clock.over():
@@ -67,7 +83,9 @@ def part(base, folder, clock, seed, short):
         longer = ended.seconds - truth.seconds
         longest = max(longest, longer)
         faults = [f'exit status {ended.code}: {ended.fault() or ended.error}'] if ended.code or ended.fault() else []
-        faults += finish(stage, truth, place) or ([f'{longer:.1f} s longer than without a server'] if longer > LONGER else [])
+        faults += finish(stage, truth, place) or (
+            [f'{longer:.1f} s longer than without a server'] if longer > LONGER else []
+        )
         row.tried += 1
         row.faults += [f'{way}: {fault}' for fault in faults[:1]]
         shutil.rmtree(place)

@@ -1,7 +1,8 @@
 """As much of a visdom server as its client needs to draw lines, or one that misbehaves.
 
-    python tests/torture/stand_in.py PORT good|silent|refusing|nonsense
+python tests/torture/stand_in.py PORT good|silent|refusing|nonsense
 """
+
 import json
 import sys
 import time

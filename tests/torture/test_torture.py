@@ -1,4 +1,5 @@
 """make torture in its short form; and that it sees what it looks for."""
+
 import json
 import signal
 import struct
@@ -16,23 +17,32 @@ from tests.torture.trial import ROOT, Clock, Ended, Row, Script
 
 @pytest.mark.slow
 def test_everything_survives_the_short_form():
-    done = subprocess.run([sys.executable, ROOT / 'tests/torture/torture.py', '--short'], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tests/torture/torture.py', '--short'], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert '**fell short**' not in done.stdout and '| SIGKILL, train_ds.py |' in done.stdout
 
 
-@pytest.mark.parametrize('ended, fault', [
-    (Ended(0, 'next: python val.py', '', 1, 1), ''),
-    (Ended(1, '', 'error: x: no such file', 1, 1), ''),
-    (Ended(1, 'failed: volume-1: no liver', '', 1, 1), ''),
-    (Ended(1, '', 'sorry', 1, 1), 'no clear line'),
-    (Ended(1, '', 'Traceback (most recent call last):\n  x\nKeyError: 1\nerror: x', 1, 1), 'traceback: KeyError: 1'),
-    (Ended(1, 'failed: \x1b[31m', '', 1, 1), 'control character'),
-    (Ended(-signal.SIGSEGV, '', '', 1, 1), 'SIGSEGV'),
-    (Ended(2, '', '', 1, 1), 'exit status 2'),
-    (Ended(0, '', '', 1, 3 * 2 ** 30), 'memory'),
-    (Ended(1, 'failed: volume-1: Unable to allocate 40 GiB', '', 1, 1), 'memory'),
-    (Ended(-9, '', '', 60, 1, hung=True), 'hung')])
+@pytest.mark.parametrize(
+    'ended, fault',
+    [
+        (Ended(0, 'next: python val.py', '', 1, 1), ''),
+        (Ended(1, '', 'error: x: no such file', 1, 1), ''),
+        (Ended(1, 'failed: volume-1: no liver', '', 1, 1), ''),
+        (Ended(1, '', 'sorry', 1, 1), 'no clear line'),
+        (
+            Ended(1, '', 'Traceback (most recent call last):\n  x\nKeyError: 1\nerror: x', 1, 1),
+            'traceback: KeyError: 1',
+        ),
+        (Ended(1, 'failed: \x1b[31m', '', 1, 1), 'control character'),
+        (Ended(-signal.SIGSEGV, '', '', 1, 1), 'SIGSEGV'),
+        (Ended(2, '', '', 1, 1), 'exit status 2'),
+        (Ended(0, '', '', 1, 3 * 2**30), 'memory'),
+        (Ended(1, 'failed: volume-1: Unable to allocate 40 GiB', '', 1, 1), 'memory'),
+        (Ended(-9, '', '', 60, 1, hung=True), 'hung'),
+    ],
+)
 def test_judges_how_a_script_ended(ended, fault):
     assert fault in ended.fault() and bool(fault) == bool(ended.fault())
 
@@ -57,18 +67,23 @@ def test_sees_a_byte_and_a_file_that_differ_and_no_clock(tmp_path):
 def test_mutants_differ_and_the_same_seed_gives_the_same(tmp_path):
     sound = sound_files(tmp_path)
     for name, data in sound.items():
-        first, again = ([mutate.volume_mutated(name, data, np.random.default_rng(7)) for _ in range(2)])
+        first, again = [mutate.volume_mutated(name, data, np.random.default_rng(7)) for _ in range(2)]
         assert first == again
     rng = np.random.default_rng(1)
     assert len({mutate.volume_mutated('ct.nii', sound['ct.nii'], rng) for _ in range(50)}) > 40
     first, again = (mutate.nifti_mutants(sound['ct.nii'], 3, 40) for _ in range(2))
-    assert len(first) == 40 and [data for ending, data in first if ending == '.nii'] == [data for ending, data in again if ending == '.nii']
+    assert len(first) == 40 and [data for ending, data in first if ending == '.nii'] == [
+        data for ending, data in again if ending == '.nii'
+    ]
 
 
 def test_a_header_in_the_other_byte_order_says_the_same(tmp_path):
     data = sound_files(tmp_path)['ct.nii']
     turned = mutate.swapped(data)
-    assert struct.unpack_from('<8h', data, 40) == struct.unpack_from('>8h', turned, 40) and turned[348:352] == data[348:352]
+    assert (
+        struct.unpack_from('<8h', data, 40) == struct.unpack_from('>8h', turned, 40)
+        and turned[348:352] == data[348:352]
+    )
     assert (np.frombuffer(data[352:], '<i2') == np.frombuffer(turned[352:], '>i2')).all()
 
 
@@ -80,7 +95,9 @@ def test_a_sound_file_is_read_and_a_spoiled_one_refused_in_one_line(tmp_path):
         (tmp_path / name).write_bytes(data)
     (tmp_path / 'cut.nii').write_bytes(sound['ct.nii'][:1000])
     before = digest(tmp_path)
-    through_readers(row, 'volumes', [*(tmp_path / name for name in sound), tmp_path / 'cut.nii'], tmp_path / 'keep', Clock(60))
+    through_readers(
+        row, 'volumes', [*(tmp_path / name for name in sound), tmp_path / 'cut.nii'], tmp_path / 'keep', Clock(60)
+    )
     assert (row.tried, row.faults) == (len(sound) + 1, []) and digest(tmp_path) == before
     assert row.remark == f'{len(sound)} read, 1 refused'
 

@@ -9,6 +9,7 @@ Out:  tests/torture/results.md, results.json, the table in README.md; exit statu
     python tests/torture/torture.py --minutes=30 --seed=7
     python tests/torture/torture.py --short               a minute, prints the table, writes nothing; so does --only=kills,malice
 """
+
 import argparse
 import json
 import os
@@ -28,7 +29,7 @@ from tqdm import tqdm
 
 from tests.torture import full_disk, kills, malice, mutants, servers, two_runs
 from tests.torture.trial import SMALL, Clock, hear_signals, must
-from utilities.volume import whole_file
+from utilities.base.atomic_write import atomic_write
 
 FOLDER = Path(__file__).resolve().parent
 README = FOLDER.parents[1] / 'README.md'
@@ -78,15 +79,21 @@ def tortured(folder, keep, names, options, bar):
     """The rows of all parts, in order."""
     base = folder / 'base'
     base.mkdir()
-    for script, more in (('data_prepare/make_phantom.py', {}), ('data_prepare/get_training_set.py', {}),
-                         ('train_ds.py', dict(Epoch=1, module_dir='module')), ('val.py', dict(module_path='module'))):
+    for script, more in (
+        ('data_prepare/make_phantom.py', {}),
+        ('data_prepare/get_training_set.py', {}),
+        ('train_ds.py', dict(Epoch=1, module_dir='module')),
+        ('val.py', dict(module_path='module')),
+    ):
         must(script, base, **{**SMALL, **more})
-    ways = {'kills': lambda clock, place: kills.part(base, place, clock, options.seed, options.short),
-            'mutants': lambda clock, place: mutants.part(base, place, keep, clock, options.seed, options.short),
-            'full_disk': lambda clock, place: full_disk.part(base, place, clock, options.short),
-            'malice': lambda clock, place: malice.part(base, place, keep, clock, options.short),
-            'servers': lambda clock, place: servers.part(base, place, clock, options.seed, options.short),
-            'two_runs': lambda clock, place: two_runs.part(base, place, clock, options.seed, options.short)}
+    ways = {
+        'kills': lambda clock, place: kills.part(base, place, clock, options.seed, options.short),
+        'mutants': lambda clock, place: mutants.part(base, place, keep, clock, options.seed, options.short),
+        'full_disk': lambda clock, place: full_disk.part(base, place, clock, options.short),
+        'malice': lambda clock, place: malice.part(base, place, keep, clock, options.short),
+        'servers': lambda clock, place: servers.part(base, place, clock, options.seed, options.short),
+        'two_runs': lambda clock, place: two_runs.part(base, place, clock, options.seed, options.short),
+    }
     rows = []
     for *lanes, share in PARTS:
         clock = Clock(share * options.minutes * 60)
@@ -135,7 +142,12 @@ def table(rows):
     for row in rows:
         missing = f'; {row.wanted} wanted' if row.tried < row.wanted else ''
         fell_short = ' **fell short**' if row.faults else ''
-        yield row.what, f'{row.tried:,}', f'{survived(row):,}', ((row.remark + missing).lstrip('; ') + fell_short).strip()
+        yield (
+            row.what,
+            f'{row.tried:,}',
+            f'{survived(row):,}',
+            ((row.remark + missing).lstrip('; ') + fell_short).strip(),
+        )
 
 
 def about(rows, seed, minutes):
@@ -143,16 +155,18 @@ def about(rows, seed, minutes):
     killed = sum(row.tried for row in rows if row.what.startswith('SIGKILL'))
     malformed = sum(row.tried for row in rows if 'malformed' in row.what)
     cores = len(os.sched_getaffinity(0))
-    return (f'{killed} SIGKILLs and {malformed:,} malformed files in {minutes:.1f} minutes, seed {seed}, on {cores} cores; '
-            f'Python {platform.python_version()}, torch {torch.__version__}.')
+    return (
+        f'{killed} SIGKILLs and {malformed:,} malformed files in {minutes:.1f} minutes, seed {seed}, on {cores} cores; '
+        f'Python {platform.python_version()}, torch {torch.__version__}.'
+    )
 
 
 def write(rows, text):
-    with whole_file(FOLDER / 'results.json') as part:
+    with atomic_write(FOLDER / 'results.json') as part:
         part.write_text(json.dumps([{**vars(row), 'survived': survived(row)} for row in rows], indent=1) + '\n')
-    with whole_file(FOLDER / 'results.md') as part:
+    with atomic_write(FOLDER / 'results.md') as part:
         part.write_text(text + '\n')
-    with whole_file(README) as part:
+    with atomic_write(README) as part:
         page = README.read_text()
         start, end = (page.index(mark) for mark in ('<!-- torture -->', '<!-- end of torture -->'))
         part.write_text(f'{page[:start]}<!-- torture -->\n\n{text}\n\n{page[end:]}')

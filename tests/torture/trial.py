@@ -1,4 +1,5 @@
 """Scripts as processes of their own, started, watched and judged; and the folders that they leave, compared."""
+
 import os
 import re
 import resource
@@ -12,17 +13,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG = 20  # seconds that one file may take
-MEMORY = 2 * 2 ** 30  # bytes that a process may hold
-GUARD = 12 * 2 ** 30  # bytes of addresses, so that a runaway ends itself and not the machine
-SMALL = dict(phantom_train=3, phantom_test=3, phantom_depth=24, phantom_width=32, size=8, stride=4, slice_thickness=12, expand_slice=2,
-             batch_size=1, num_workers=0, visdom_server='', maximum_hole=100, gpu='', print_every=1)
+MEMORY = 2 * 2**30  # bytes that a process may hold
+GUARD = 12 * 2**30  # bytes of addresses, so that a runaway ends itself and not the machine
+SMALL = dict(
+    phantom_train=3,
+    phantom_test=3,
+    phantom_depth=24,
+    phantom_width=32,
+    size=8,
+    stride=4,
+    slice_thickness=12,
+    expand_slice=2,
+    batch_size=1,
+    num_workers=0,
+    visdom_server='',
+    maximum_hole=100,
+    gpu='',
+    print_every=1,
+)
 # one thread: two lanes for two cores, and sums in one order, without which no two trainings are alike
-ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1', 'NUMBA_NUM_THREADS': '1', 'MPLBACKEND': 'Agg'}
+ENVIRONMENT = {
+    **os.environ,
+    'CUDA_VISIBLE_DEVICES': '',
+    'OMP_NUM_THREADS': '1',
+    'NUMBA_NUM_THREADS': '1',
+    'MPLBACKEND': 'Agg',
+}
 
 
 @dataclass
 class Row:
     """A line of the table: how many were tried, which faults were found."""
+
     what: str
     tried: int = 0
     faults: list = field(default_factory=list)
@@ -50,13 +72,16 @@ class Ended:
         if self.hung:
             return f'hung: no end after {self.seconds:.0f} s'
         if 'Traceback (most recent call last)' in text:
-            return 'traceback: ' + (re.findall(r'^\w[\w.]*: .*', text[text.rindex('Traceback'):], re.M) or ['of what?'])[0][:200]
+            return (
+                'traceback: '
+                + (re.findall(r'^\w[\w.]*: .*', text[text.rindex('Traceback') :], re.M) or ['of what?'])[0][:200]
+            )
         if control := re.search(r'[\x00-\x08\x0b-\x1f\x7f]', text):
             return f'control character {control[0]!r} on the screen'
         if self.code < 0:
             return f'ended by {signal.Signals(-self.code).name}'
         if self.memory > MEMORY or re.search('MemoryError|nable to allocate|bad_alloc|[cC]annot allocate', text):
-            return f'memory: {self.memory / 2 ** 20:.0f} MiB held; {(self.error or [""])[-1][:200]}'
+            return f'memory: {self.memory / 2**20:.0f} MiB held; {(self.error or [""])[-1][:200]}'
         if self.code not in (0, 1) or self.code == 1 and not self.error:
             return f'exit status {self.code} and no clear line: {text.strip()[-200:]}'
         return ''
@@ -74,14 +99,23 @@ class Script:
     def __init__(self, name, folder, limits=(), **overrides):
         self.name, self.folder, self.began = name, Path(folder), time.monotonic()
         command = [sys.executable, str(ROOT / name), *(f'--{key}={value}' for key, value in overrides.items())]
-        self.process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env=ENVIRONMENT, start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
         for what, value in ((resource.RLIMIT_AS, GUARD), *limits):
             resource.prlimit(self.process.pid, what, (value, value))
         self.ended, self.texts = None, (bytearray(), bytearray())
         # pipes, since a limit on the size of files would hold for these too
-        self.readers = [threading.Thread(target=collect, args=pair, daemon=True)
-                        for pair in zip((self.process.stdout, self.process.stderr), self.texts)]
+        self.readers = [
+            threading.Thread(target=collect, args=pair, daemon=True)
+            for pair in zip((self.process.stdout, self.process.stderr), self.texts)
+        ]
         for reader in self.readers:
             reader.start()
 
@@ -97,8 +131,13 @@ class Script:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
                 for reader in self.readers:
                     reader.join(2)  # a child of it may hold the pipes for longer
-                self.ended = Ended(self.process.returncode, self.said(0), self.said(1), time.monotonic() - self.began,
-                                   usage.ru_maxrss * 1024)
+                self.ended = Ended(
+                    self.process.returncode,
+                    self.said(0),
+                    self.said(1),
+                    time.monotonic() - self.began,
+                    usage.ru_maxrss * 1024,
+                )
         return self.ended
 
     def signal(self, number, group=True):

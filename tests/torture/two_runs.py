@@ -1,4 +1,5 @@
 """Two runs on one folder, and readers of samples that are killed: the run itself ends as if alone."""
+
 import os
 import random
 import shutil

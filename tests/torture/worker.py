@@ -1,7 +1,8 @@
 """Takes files through the real readers, one after the other, and tells of each how it ended: a line of JSON before and one after.
 
-    python tests/torture/worker.py volumes|checkpoints|states|settings     with a JSON list of files on standard input
+python tests/torture/worker.py volumes|checkpoints|states|settings     with a JSON list of files on standard input
 """
+
 import json
 import resource
 import sys
@@ -11,28 +12,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from utilities.errors import InputError, one_line
+from utilities.base.errors import InputError, one_line
 
 
 def volumes():
-    from utilities.volume import SliceReader, read, read_ct, read_header, read_label
+    from utilities.volumes.read_write import SliceReader, read_ct, read_header, read_label, read_volume
 
     def through(path):
         shape, _ = read_header(path)
         if '.nii' in path.name:
             SliceReader(path).read(0, min(2, shape[0]))
-        read(path), read_ct(path, -200, 200), read_label(path)
+        read_volume(path), read_ct(path, -200, 200), read_label(path)
+
     return through
 
 
 def checkpoints():
     import torch
 
-    from utilities.checkpoint import load, load_weights
+    from utilities.inference.checkpoint import load_checkpoint, load_weights
 
     def through(path):
-        load(path)
+        load_checkpoint(path)
         load_weights(torch.nn.Linear(3, 2), path)
+
     return through
 
 
@@ -40,13 +43,15 @@ def states():
     """Files last.pth, each in a folder of its own: resume, a step, the curve, save."""
     import torch
 
-    from utilities.monitor import Monitor
-    from utilities.training_state import TrainingState
+    from utilities.training.training_state import TrainingState
+    from utilities.viewing.training_monitor import Monitor
 
     def through(path):
         network = torch.nn.Linear(3, 2)
         optimizer = torch.optim.Adam(network.parameters())
-        state = TrainingState(path.parent, network, optimizer, torch.amp.GradScaler('cpu', enabled=False), {'seed': 0}, [['volume-0', 8]])
+        state = TrainingState(
+            path.parent, network, optimizer, torch.amp.GradScaler('cpu', enabled=False), {'seed': 0}, [['volume-0', 8]]
+        )
         curve = state.resume('auto')
         network(torch.ones(1, 3)).sum().backward()
         optimizer.step()
@@ -56,18 +61,20 @@ def states():
         state.save_network('net9.pth', keep=1)
         state.save(curve)
         state.finish()
+
     return through
 
 
 def settings():
-    from utilities import command_line
-    return lambda path: command_line.settings([f'--parameters={path}'])
+    from utilities.run import settings
+
+    return lambda path: settings.read_settings([f'--parameters={path}'])
 
 
 def require_one_line(error):
     """The message, as scripts print it, must be one line that can be printed and read."""
     text = one_line(error)
-    if not text.strip() or len(text) > 1000 or any(ord(c) < 32 or 0xd800 <= ord(c) < 0xe000 for c in text):
+    if not text.strip() or len(text) > 1000 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise AssertionError(f'not one clear line: {text[:1000]!r}')
 
 
@@ -82,7 +89,7 @@ def forget_peak():
 
 def main():
     through = {'volumes': volumes, 'checkpoints': checkpoints, 'states': states, 'settings': settings}[sys.argv[1]]()
-    resource.setrlimit(resource.RLIMIT_AS, (12 * 2 ** 30,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
     for name in json.load(sys.stdin):
         print(json.dumps({'file': name}), flush=True)
         forget_peak()
@@ -98,8 +105,13 @@ def main():
                 outcome = str(unclear)
         except BaseException as error:  # every other way to end is what we look for
             ours = [frame for frame in traceback.extract_tb(error.__traceback__) if '.venv' not in frame.filename][-1]
-            outcome = f'traceback: {type(error).__name__} in {Path(ours.filename).name}, {ours.name}: {str(error)[:300]}'
-        print(json.dumps({'file': name, 'outcome': outcome, 'seconds': time.monotonic() - start, 'memory': peak()}), flush=True)
+            outcome = (
+                f'traceback: {type(error).__name__} in {Path(ours.filename).name}, {ours.name}: {str(error)[:300]}'
+            )
+        print(
+            json.dumps({'file': name, 'outcome': outcome, 'seconds': time.monotonic() - start, 'memory': peak()}),
+            flush=True,
+        )
 
 
 if __name__ == '__main__':

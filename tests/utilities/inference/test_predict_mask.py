@@ -1,0 +1,99 @@
+"""Sliding windows over a whole volume, against the plain way: all windows first, then the mean, then the zoom."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from utilities.image.preprocess import normalise, resample_ct
+from utilities.inference.predict_mask import predict_mask, resample_slices, window_means
+
+
+class Position(torch.nn.Module):
+    """A network whose answer differs from window to window: a slice's place in its window counts."""
+
+    def forward(self, x):
+        place = torch.linspace(0, 0.5, x.shape[2], device=x.device)[:, None, None]
+        return torch.nn.functional.interpolate((x.clamp(-1, 1) + 1) / 4 + place, scale_factor=(1, 2, 2), mode='nearest')
+
+
+def plain_mean(network, ct, starts, size):
+    total, times = (
+        np.zeros((len(ct), 2 * ct.shape[1], 2 * ct.shape[2]), np.float32),
+        np.zeros((len(ct), 1, 1), np.float32),
+    )
+    for start in starts:
+        total[start : start + size] += network(torch.from_numpy(ct[start : start + size])[None, None])[0, 0].numpy()
+        times[start : start + size] += 1
+    return total / times
+
+
+@pytest.mark.parametrize(
+    'depth, starts', [(16, [0]), (17, [0, 1]), (21, [0, 5]), (28, [0, 5, 10, 12]), (41, [0, 5, 10, 15, 20, 25])]
+)
+@pytest.mark.parametrize('window_batch', [1, 2, 7])
+def test_means_equal_those_of_the_whole_volume(depth, starts, window_batch):
+    ct = np.random.default_rng(depth).uniform(-1, 1, (depth, 8, 10)).astype(np.float32)
+    blocks = list(window_means(Position(), torch.from_numpy(ct), 16, 5, window_batch))
+    assert max(map(len, blocks)) <= 16
+    np.testing.assert_array_equal(torch.cat(blocks), plain_mean(Position(), ct, starts, 16))
+
+
+@pytest.mark.parametrize('old, new', [(1, 1), (1, 4), (5, 1), (7, 7), (7, 30), (30, 7), (12, 13), (48, 20), (90, 11)])
+@pytest.mark.parametrize('length', [1, 4, 100])
+def test_interpolation_in_blocks_is_scipys(old, new, length):
+    whole = np.random.default_rng(0).normal(size=(old, 3, 4)).astype(np.float32)
+    blocks = (torch.from_numpy(whole[first : first + length]) for first in range(0, old, length))
+    ours = torch.cat(list(resample_slices(blocks, old, new))).numpy()
+    wanted = ndimage.zoom(whole, (new / old, 1, 1), order=1, mode='mirror')
+    assert ours.shape == wanted.shape
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_slices_beyond_the_depth_are_dropped():
+    blocks = [torch.arange(5.0)[:, None, None], torch.arange(5.0, 9)[:, None, None]]
+    assert torch.cat(list(resample_slices(blocks, 7, 7))).flatten().tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize('shape', [(20, 32, 32), (5, 101, 122), (16, 64, 48), (1, 16, 16)])
+def test_any_size_is_predicted_on_its_own_grid(shape):
+    ct = np.random.default_rng(0).integers(-200, 200, shape).astype(np.int16)
+    small = resample_ct(ct, 1, 0.5, -200, np.float32)
+    assert small.dtype == np.float32 and small.shape[1] % 8 == small.shape[2] % 8 == 0
+
+    class Bright(torch.nn.Module):  # a network whose answer is known: is the voxel above 0?
+        def forward(self, x):
+            return torch.nn.functional.interpolate((x > 0).float(), scale_factor=(1, 2, 2), mode='nearest')
+
+    mask = predict_mask(Bright(), normalise(small, -200, 200), shape, 16, 5, 0.5, torch.device('cpu'))
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, np.kron(small > 0, np.ones((1, 2, 2)))[:, : shape[1], : shape[2]])
+
+
+def test_the_mask_follows_the_scans_own_slices():
+    """The network saw 30 slices of 1 mm where the scan has 7 of 5 mm: the mask has 7, of the interpolated probability."""
+    ct = np.random.default_rng(1).uniform(-1, 1, (30, 8, 8)).astype(np.float32)
+    mask = predict_mask(Position(), ct, (7, 16, 16), 16, 5, 0.6, torch.device('cpu'), window_batch=3)
+    probability = ndimage.zoom(plain_mean(Position(), ct, [0, 5, 10, 14], 16), (7 / 30, 1, 1), order=1, mode='mirror')
+    np.testing.assert_array_equal(mask, probability >= 0.6)
+
+
+def test_mixed_precision_is_close_and_comes_back_as_float32():
+    class Convolution(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = torch.nn.Conv3d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            seen.append(self.layer(x))
+            return seen[-1].sigmoid()
+
+    seen, network, ct = [], Convolution(), torch.rand(20, 8, 8)
+    with torch.inference_mode():
+        exact = torch.cat(list(window_means(network, ct, 16, 4)))
+        mixed = torch.cat(list(window_means(network, ct, 16, 4, 1, torch.bfloat16)))
+    assert [s.dtype for s in seen] == [torch.float32] * 2 + [torch.bfloat16] * 2 and mixed.dtype == torch.float32
+    torch.testing.assert_close(
+        mixed, exact, atol=2 * 2**-9, rtol=0
+    )  # the logit and the probability are rounded to 8 bits

@@ -1,0 +1,264 @@
+"""Settings: order of precedence, names, types, ranges; nothing is executed."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, SCRIPTS
+from utilities.base.errors import InputError, one_line
+from utilities.run.parameter_rules import RANGES
+from utilities.run.settings import PARAMETER_FILE, help_text, read_settings
+
+
+def test_defaults_are_those_of_parameter_py():
+    namespace = {}
+    exec(compile(ast.parse(PARAMETER_FILE.read_text()), 'parameter.py', 'exec'), namespace)
+    assert vars(read_settings([])) == {k: v for k, v in namespace.items() if not k.startswith('__')}
+    assert set(RANGES) <= set(namespace)
+
+
+def test_a_later_value_wins(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text('"""Mine."""\nbatch_size = 4\nstride = 8\nslice_thickness = 3\n')
+    para = read_settings([f'--parameters={file}', '--batch_size=2', '--train_ct_path=a=b c'])
+    assert (para.batch_size, para.stride, para.train_ct_path) == (2, 8, 'a=b c')
+    assert para.test_slice_thickness == para.slice_thickness == 3.0  # follows what it is defined by
+    assert read_settings(['--test_slice_thickness=None']).test_slice_thickness is None
+
+
+@pytest.mark.parametrize(
+    'argument, message',
+    [
+        ('--bach_size=2', "did you mean 'batch_size'"),
+        ('--batch_size=two', 'whole number'),
+        ('--batch_size=1.5', 'whole number'),
+        ('--batch_size=0', '1 or more'),
+        ('--size=20', 'multiple of 8'),
+        ('--down_scale=0.4', '1 / integer'),
+        ('--pin_memory=1', 'True or False'),
+        ('--threshold=1.0', 'below 1'),
+        ('--loss=dice', 'Tversky'),
+        ('--stride=49', 'at most size'),
+        ('--upper=-200', 'below upper'),
+        ('--learning_rate=1e999', 'finite'),
+        ('--batch_size=True', 'whole number'),
+        ('stride=3', 'wanted --name=value'),
+        ('--slice_thickness=None', 'a number'),
+        ('--gpu=first', 'gpu'),
+        ('--learning_rate_decay=500', 'a list'),
+        ('--parameters=no-such-file.py', 'no-such-file.py'),
+    ],
+)
+def test_bad_arguments_are_named(argument, message):
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        read_settings([argument])
+
+
+EVIL = [
+    'import os',
+    'from os import system',
+    'size: int = 8',
+    'size = [x for x in (1,)]',
+    'size = (',
+    'size = open("made", "w")',
+    'size = __import__("os").system("touch made")',
+    "size = f\"{open('made', 'w')}\"",
+    'size = (s := open("made", "w"))',
+    'open("made", "w")',
+    "size = exec(\"open('made', 'w')\")",
+    'size = [open("made", "w")]',
+    'size = {open("made", "w"): 1}',
+    'size = lambda: open("made", "w")',
+    'def size(a=open("made", "w")): pass',
+    'class size: open("made", "w")',
+    '@open("made", "w")\ndef size(): pass',
+    'size = size.real',
+    'size = train_ct_path[0]',
+    'size = "8" * 10 ** 6',
+    'size = 10 ** 10 ** 10',
+    'size = 8 if open("made", "w") else 8',
+    'size = stride = 8',
+    'size, stride = 8, 8',
+    'size += 8',
+    'size = not 8',
+    'size = 8; open("made", "w")',
+    'if open("made", "w"): size = 8',
+    'size = yield',
+    'del size',
+    'assert open("made", "w")',
+    'train_ct_path[open("made", "w")] = 8',
+    'with open("made", "w") as size: pass',
+    'size = later_defined',
+]
+
+
+@pytest.mark.parametrize('line', EVIL)
+def test_settings_files_are_not_executed(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'evil.py').write_text(line)
+    with pytest.raises(InputError, match='evil.py'):
+        read_settings(['--parameters=evil.py'])
+    assert [path.name for path in tmp_path.iterdir()] == ['evil.py']
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'size = 8\0',
+        b'\xff\xfe',
+        b'size = "\xe9"',
+        b'size = ' + b'-' * 100000 + b'1',
+        b'size = ' + b'-' * 500 + b'1',
+        b'size = ' + b'1+' * 50000 + b'1',
+        b'size = a' + b'.b' * 500,
+        b'size = ' + b'(' * 500,
+        b'size = ' + b'lambda:' * 9000 + b'1',
+        b'size = 1' + b'0' * 5000,
+        b'size = 0x' + b'f' * 5000,
+        b'learning_rate_decay = [0x' + b'f' * 5000 + b']',
+        b'learning_rate = 0x' + b'f' * 500,
+        b'size = {[]: 1}',
+        b'size = {8}',
+        b'size = b"8"',
+        b'size = ...',
+        b'size = 8j',
+        b'loss = "a\\0b"',
+        b'pred_path = "\\0"',
+        b'pred_path = "\\ud800"',
+        b'learning_rate_decay = {1: 2}',
+        b'size = 8\r\n  stride = 8',
+        b'down_scale = 5e-324',
+        b'x' * 3 * 10**6,
+        b'size = """',
+        b'size = 1e400',
+        b'size = True',
+        b'size = None',
+        b'Epoch = 99999999999999999999',
+        b'spacing_override = {"a": [[[1]]]}',
+        b'spacing_override = {1: {2: 3}}',
+        b'gpu = "\\ud800"',
+    ],
+)
+def test_what_is_no_settings_file_is_one_line(tmp_path, content):
+    (tmp_path / 'bad.py').write_bytes(content)
+    with pytest.raises(InputError) as told:
+        read_settings([f'--parameters={tmp_path / "bad.py"}'])
+    assert len(str(told.value)) < 400 and '\n' not in one_line(told.value)
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to('/dev/zero'),
+        lambda path: None,
+    ],
+)
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, make):
+    make(tmp_path / 'bad.py')
+    with pytest.raises(InputError, match='bad.py'):
+        read_settings([f'--parameters={tmp_path / "bad.py"}'])
+    with pytest.raises(InputError):
+        read_settings(['--parameters='])
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['[' * 500, '-' * 5000 + '1', '9' * 5000, '0x' + 'f' * 5000, '8\n', '8j', 'size', '1 + 1', '', '(8', '\udcff'],
+)
+@pytest.mark.parametrize('name', ['size', 'learning_rate_decay', 'learning_rate', 'spacing_override', 'pin_memory'])
+def test_odd_values_of_arguments_are_one_line(name, text):
+    try:
+        read_settings([f'--{name}={text}'])
+    except InputError as error:
+        assert len(str(error)) < 400
+
+
+def test_files_of_windows_are_read(tmp_path):
+    (tmp_path / 'mine.py').write_bytes(b'\xef\xbb\xbf"""Mine."""\r\nstride = 8\r\n')
+    assert read_settings([f'--parameters={tmp_path / "mine.py"}']).stride == 8
+
+
+FAIL = """
+import errno, os, sys
+from utilities.run.script import run_script
+from utilities.base.errors import InputError
+run_script(lambda para: {}, 'doc')
+"""
+
+
+def fail(statement, *arguments):
+    code = f'def fail(para):\n    {statement}\n' + FAIL.format('fail(para)')
+    return subprocess.run(
+        [sys.executable, '-c', code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize(
+    'statement, line',
+    [
+        ('raise InputError("two\\nlines \\udcff")', 'error: two\\nlines \\udcff'),
+        (
+            'raise OSError(errno.ENOSPC, "No space left", "./pred/.part-12-7-pred-1.nii")',
+            'error: pred/pred-1.nii: No space left; make room, or set pred_path to a place with more',
+        ),
+        (
+            'raise OSError(errno.EACCES, "Permission denied", "data/train/seg/a/b")',
+            'error: data/train/seg/a/b: Permission denied; see train_seg_path',
+        ),
+        ('raise OSError(errno.ENOSPC, "No space left", "/elsewhere/a")', 'error: /elsewhere/a: No space left'),
+        ('raise OSError(errno.ENOSPC, "No space left")', 'error: No space left'),
+        ('raise MemoryError("3 TB")', 'error: out of memory: 3 TB'),
+    ],
+)
+def test_a_script_ends_with_one_line(statement, line):
+    done = fail(statement)
+    assert (done.returncode, done.stderr) == (1, line + '\n')
+
+
+def test_odd_names_are_printed_and_end_no_run():
+    done = fail(r'print("\udcff \u2603")')
+    assert (done.returncode, done.stderr) == (0, '') and done.stdout.startswith(r'\udcff')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_end_a_script_with_one_line(number):
+    done = fail(f'os.kill(os.getpid(), {int(number)}); import time; time.sleep(20)')
+    assert (done.returncode, done.stderr) == (128 + number, f'stopped by {number.name}; what is finished is kept\n')
+
+
+def test_hang_up_stays_ignored_under_nohup():
+    code = 'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport os\n' + FAIL.format(
+        'os.kill(os.getpid(), signal.SIGHUP)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, '')
+
+
+def test_help_holds_every_parameter_with_its_comment():
+    text = help_text('Doc.')
+    for name in vars(read_settings([])):
+        assert f'--{name}=' in text
+
+
+@pytest.mark.parametrize('name', SCRIPTS)
+def test_every_script_answers_help(name):
+    done = subprocess.run([sys.executable, ROOT / name, '--help'], capture_output=True, text=True)
+    assert done.returncode == 0 and '--slice_thickness' in done.stdout and not done.stderr
+
+
+def test_experiments_are_valid():
+    for file in (ROOT / 'experiments').glob('*.py'):
+        read_settings([f'--parameters={file}'])
+
+
+def test_a_value_without_end_is_told_in_a_line_one_can_read(tmp_path):
+    (tmp_path / 'long.py').write_text(f"loss = '{'x' * 10**5}'\n")
+    with pytest.raises(InputError) as error:
+        read_settings([f'--parameters={tmp_path / "long.py"}'])
+    assert len(str(error.value)) < 400 and 'loss' in str(error.value)

@@ -1,0 +1,31 @@
+"""Put the front end of visdom's server (JavaScript, style sheets, fonts) where it looks for it, so that it starts without internet.
+
+In:   visdom_front_end.json: packages of the npm registry with the sha512 of their archives, and the place of each file
+Out:  the folder visdom/static of this Python; nothing is done where all is there
+
+    python tools/visdom_front_end.py
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utilities.base.errors import InputError
+from utilities.base.log import log
+from utilities.run.script import run_script
+from utilities.viewing.visdom_front_end import install, static_folder
+
+
+def main(_):
+    try:
+        if install():
+            log.info(f'visdom: front end written to {static_folder()}')
+    except InputError as error:
+        raise InputError(
+            f'{error}; to watch trainings, run python tools/visdom_front_end.py again; all else works'
+        ) from None
+
+
+if __name__ == '__main__':
+    run_script(main, __doc__)

@@ -1,0 +1,7 @@
+"""Sort names as a person would: volume-2 before volume-10."""
+
+import re
+
+
+def natural_key(name):
+    return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', name)]
