@@ -1,59 +1,77 @@
-"""The processes that torchrun started for one run: which of them this is, and what they tell each other.
+"""The processes that torchrun started for one run: the number of this one, and the exchange of values between them.
 
-Without torchrun, or a launcher that sets its variables, a run is one process: the first of one.
+A run that was not started by torchrun, or by a launcher that sets the same environment variables, is one process of
+rank 0. PyTorch is imported only where several processes run, so that scripts which do not need it start without it.
 """
+
+from __future__ import annotations
 
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from utilities.base.errors import InputError
 from utilities.base.log import log_warnings_only
 
-COLLECTIVE_TIMEOUT = timedelta(days=1)  # the wait for a rank that is at a long case; torchrun notices one that is lost
-START_TIMEOUT = 600  # seconds until all ranks must have started
-store = None
+if TYPE_CHECKING:
+    import torch
+
+COLLECTIVE_TIMEOUT = timedelta(days=1)  # a rank may compute one long case meanwhile; torchrun notices a rank that died
+START_TIMEOUT = 600  # seconds within which all ranks must have started
+store: torch.distributed.Store | None = None  # set by initialise() where several ranks run
 
 
-def is_launched():
+def is_launched() -> bool:
+    """Return whether torchrun, or a launcher like it, started this process."""
     return 'RANK' in os.environ and 'WORLD_SIZE' in os.environ
 
 
-def world_size():
+def world_size() -> int:
+    """Return the number of processes of this run, on all machines."""
     return int(os.environ['WORLD_SIZE']) if is_launched() else 1
 
 
-def rank():
+def rank() -> int:
+    """Return the number of this process among all processes of the run, from 0."""
     return int(os.environ['RANK']) if is_launched() else 0
 
 
-def local_rank():
-    """Number of this process among those on its machine."""
+def local_rank() -> int:
+    """Return the number of this process among those on the same machine, from 0."""
     return int(os.environ.get('LOCAL_RANK', 0)) if is_launched() else 0
 
 
-def local_world_size():
+def local_world_size() -> int:
+    """Return the number of processes of this run on this machine."""
     return int(os.environ.get('LOCAL_WORLD_SIZE', 1)) if is_launched() else 1
 
 
-def launcher_id():
-    """Which torchrun started this process, the same after a restart; '' where none did."""
+def launcher_id() -> str:
+    """Identify the torchrun agent that started this process by host, process id and start time.
+
+    The text is the same after torchrun restarted its ranks. It is '' without torchrun.
+    """
     if 'TORCHELASTIC_RUN_ID' not in os.environ:
         return ''
-    started = open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[19]
-    return f'{os.uname().nodename} {os.getppid()} {started}'
+    agent = os.getppid()
+    fields_after_name = Path(f'/proc/{agent}/stat').read_text().rpartition(')')[2].split()
+    start_time = fields_after_name[19]  # field 22 of proc(5), 'starttime'
+    return f'{os.uname().nodename} {agent} {start_time}'
 
 
-def is_main_process():
-    """The one process that writes, shows and tells."""
+def is_main_process() -> bool:
+    """Return whether this is rank 0, the process that writes files, draws and prints for the whole run."""
     return rank() == 0
 
 
-def initialise(gpu):
-    """Meet the other ranks: over NCCL where GPUs are used (gpu is not '' and there are some), over gloo on CPUs.
+def initialise(gpu: str) -> None:
+    """Connect the ranks of this run: by NCCL if GPUs are used, else by gloo. Do nothing for a single process.
 
-    Raises InputError if they are not found, and for more processes on a machine than it has GPUs.
+    gpu: the parameter of that name; '' means the CPU.
+    Raises InputError if the other ranks are not found, and if a machine has more ranks than GPUs.
     """
     global store
     if world_size() == 1:
@@ -85,41 +103,45 @@ def initialise(gpu):
         ) from None
 
 
-def rendezvous(store):
-    """The store under a name of this start alone.
+def rendezvous(store: torch.distributed.Store) -> torch.distributed.PrefixStore:
+    """Return a part of torchrun's store that only the ranks of this start use.
 
-    torchrun keeps one store over its restarts, with the addresses of processes that are gone. So each rank says hello by a name never used
-    before, and the first answers to that name with its own.
+    torchrun keeps one store over its restarts, so the store still holds the addresses of processes that are gone. Each
+    rank therefore announces itself by a token that was never used before. The main process answers every token with its
+    own, which becomes the prefix of all keys of this start.
+    Raises RuntimeError if a rank does not start within START_TIMEOUT.
     """
     from torch.distributed import PrefixStore
 
-    name = uuid4().hex
+    token = uuid4().hex
     if not is_main_process():
-        store.set(f'hello/{rank()}', name)
-        first = store.get(f'welcome/{name}').decode()
-        store.set(f'here/{first}/{rank()}', '')
-        return PrefixStore(first, store)
-    missing, end = list(range(1, world_size())), time.monotonic() + START_TIMEOUT
-    while missing := [other for other in missing if not store.check([f'here/{name}/{other}'])]:
-        if time.monotonic() > end:
-            raise RuntimeError(f'none of {missing} came within {START_TIMEOUT} s')
+        store.set(f'token/{rank()}', token)
+        prefix = store.get(f'prefix/{token}').decode()
+        store.set(f'joined/{prefix}/{rank()}', '')
+        return PrefixStore(prefix, store)
+    missing = list(range(1, world_size()))
+    deadline = time.monotonic() + START_TIMEOUT
+    while missing := [other for other in missing if not store.check([f'joined/{token}/{other}'])]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f'ranks {missing} did not start within {START_TIMEOUT} s')
         for other in missing:
-            if store.check([f'hello/{other}']):
-                store.set(f'welcome/{store.get(f"hello/{other}").decode()}', name)
+            if store.check([f'token/{other}']):
+                other_token = store.get(f'token/{other}').decode()
+                store.set(f'prefix/{other_token}', token)
         time.sleep(0.05)
-    return PrefixStore(name, store)
+    return PrefixStore(token, store)
 
 
-def finish():
-    """The end of this rank; the others go on."""
+def finish() -> None:
+    """Disconnect this rank at its end; the other ranks go on."""
     if store is not None:
         from torch import distributed
 
         distributed.destroy_process_group()
 
 
-def is_lost_rank(error):
-    """Does a RuntimeError mean that another rank is gone?"""
+def is_lost_rank(error: RuntimeError) -> bool:
+    """Return whether the error means that another rank of this run is gone."""
     if world_size() == 1:
         return False
     from torch import distributed
@@ -127,29 +149,29 @@ def is_lost_rank(error):
     return isinstance(error, distributed.DistError) or 'gloo' in str(error)
 
 
-def first_to_report(line):
+def first_to_report(line: str) -> bool:
     """Return whether no other rank of this run has reported this line before, so that it is printed once."""
     if store is None:
         return local_rank() == 0
     try:
         return store.add(f'reported {line}', 1) == 1
-    except RuntimeError:  # the process that kept the store is gone
+    except RuntimeError:  # The process that served the store is gone.
         return True
 
 
-def broadcast(value):
-    """The first rank's value, on every rank."""
+def broadcast(value: Any) -> Any:
+    """Return the main process's value on every rank."""
     if world_size() == 1:
         return value
     import torch
 
-    box = [value]
-    torch.distributed.broadcast_object_list(box, 0, device=torch.device('cpu'))
-    return box[0]
+    values = [value]
+    torch.distributed.broadcast_object_list(values, 0, device=torch.device('cpu'))
+    return values[0]
 
 
-def all_gather(value):
-    """The values of all ranks in their order, on every rank."""
+def all_gather(value: Any) -> list:
+    """Return the values of all ranks, in the order of the ranks, on every rank."""
     if world_size() == 1:
         return [value]
     from torch import distributed
@@ -159,8 +181,8 @@ def all_gather(value):
     return values
 
 
-def all_reduce_sum(tensor):
-    """Sum of a tensor over all ranks, on every rank; the tensor may be changed."""
+def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of a tensor over all ranks, on every rank. The tensor itself may be overwritten."""
     if world_size() > 1:
         from torch import distributed
 
@@ -168,8 +190,8 @@ def all_reduce_sum(tensor):
     return tensor
 
 
-def all_reduce_max(number):
-    """The largest of a whole number over all ranks, on every rank."""
+def all_reduce_max(number: int) -> int:
+    """Return the largest of the ranks' numbers, on every rank."""
     if world_size() == 1:
         return number
     import torch
@@ -179,6 +201,6 @@ def all_reduce_max(number):
     return tensor.item()
 
 
-def next_index(name):
-    """0, 1, 2, ... of a counter: each number goes to one rank alone."""
-    return store.add(name, 1) - 1
+def next_index(counter: str) -> int:
+    """Return the next number, from 0, of a counter that all ranks share: every number goes to one rank alone."""
+    return store.add(counter, 1) - 1
