@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from net.ResUNet import ResUNet
 from tests.reference import recipe
+from tests.small_cases import write_case
 from tests.torture.trial import hear_signals
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
@@ -74,4 +77,15 @@ def lits(tmp_path):
         for group in ('train', 'test'):
             write_volume(tmp_path / f'data/{group}/CT/volume-{number}.nii', ct, geometry)
             write_volume(tmp_path / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
+    return tmp_path
+
+
+@pytest.fixture
+def small_data(tmp_path):
+    """Three small training cases, three test cases and random weights (weights.pth) in tmp_path."""
+    for number in range(3):
+        write_case(tmp_path, 'train', number)
+        write_case(tmp_path, 'test', number)
+    torch.manual_seed(0)
+    torch.save(ResUNet(training=False).state_dict(), tmp_path / 'weights.pth')
     return tmp_path

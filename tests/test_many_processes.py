@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, running
-from tests.test_nothing_lost import CRF, PREPARE, SMALL, VAL, data, put  # noqa: F401
+from tests.small_cases import CRF, PREPARE, SMALL, VAL, write_case, write_mask
 from tests.torture.compare import content, differences
 from utilities.base import folder_lock, machine
 from utilities.base.errors import InputError
@@ -67,20 +67,14 @@ def moved(folder, name):
     return found
 
 
-def predictions(data):
-    label = np.zeros((10, 40, 40), np.uint8)
-    label[3:7, 10:20, 10:20] = 1
-    for number in range(3):
-        write_volume(data / f'pred/pred-{number}.nii', label, Geometry((8, 8, 12), (number, 0, 0)))
-
-
 @pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
-def test_two_processes_write_what_one_writes(data, name, folder):
-    predictions(data)
-    assert 'processes' not in finish(data, name, num_workers=2)
-    alone = moved(data, folder)
-    assert ': 2 processes (num_workers 2, 2 cores)' in finish(data, name, '-c', EAGER, num_workers=2)
-    assert not differences(alone, moved(data, folder)) and len(alone) > 6
+def test_two_processes_write_what_one_writes(small_data, name, folder):
+    for number in range(3):
+        write_mask(small_data, number)
+    assert 'processes' not in finish(small_data, name, num_workers=2)
+    alone = moved(small_data, folder)
+    assert ': 2 processes (num_workers 2, 2 cores)' in finish(small_data, name, '-c', EAGER, num_workers=2)
+    assert not differences(alone, moved(small_data, folder)) and len(alone) > 6
 
 
 def test_large_cases_get_processes_by_themselves(tmp_path):
@@ -105,12 +99,12 @@ def test_large_cases_get_processes_by_themselves(tmp_path):
     assert tables[0] == tables[1] and tables[0].count('512 x 512') == tables[0].count('every voxel is 0') == 4
 
 
-def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(data):
+def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(small_data):
     for number in range(3, 12):
-        put(data, 'train', number, depth=20, width=200)
-    whole = finish(data, PREPARE) and moved(data, 'train')
-    process = start(data, PREPARE, '-c', EAGER, num_workers=2)
-    while not list((data / 'train').glob('manifest/[!.]*.json')):
+        write_case(small_data, 'train', number, depth=20, width=200)
+    whole = finish(small_data, PREPARE) and moved(small_data, 'train')
+    process = start(small_data, PREPARE, '-c', EAGER, num_workers=2)
+    while not list((small_data / 'train').glob('manifest/[!.]*.json')):
         assert process.poll() is None
     workers = running('--ppid', str(process.pid))
     assert sum('popen_loky' in command for command in workers.values()) == 2
@@ -120,50 +114,50 @@ def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(dat
         assert time.monotonic() - killed < 2
         time.sleep(0.05)
     process.communicate()
-    finish(data, PREPARE, '-c', EAGER, num_workers=2)
-    assert not differences(whole, content(data / 'train')) and not list(data.rglob('.part-*'))
+    finish(small_data, PREPARE, '-c', EAGER, num_workers=2)
+    assert not differences(whole, content(small_data / 'train')) and not list(small_data.rglob('.part-*'))
 
 
 def torchrun(size):
     return '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={size}'
 
 
-def test_ranks_predict_what_one_process_predicts(data):
+def test_ranks_predict_what_one_process_predicts(small_data):
     for number in range(3, 6):
-        put(data, 'test', number, depth=8 + number)
-    finish(data, VAL)
-    alone = moved(data, 'pred')
+        write_case(small_data, 'test', number, depth=8 + number)
+    finish(small_data, VAL)
+    alone = moved(small_data, 'pred')
     for size in (1, 2, 3):
-        said = finish(data, VAL, *torchrun(size))
+        said = finish(small_data, VAL, *torchrun(size))
         assert said.count('6 cases written to') == said.count('global Dice') == 1
-        assert not list(data.rglob('.part-*')) and not differences(alone, moved(data, 'pred'))
+        assert not list(small_data.rglob('.part-*')) and not differences(alone, moved(small_data, 'pred'))
 
 
-def test_a_case_that_fails_in_a_rank_costs_no_other_and_what_is_done_is_done(data):
-    (data / 'pred/manifest').mkdir(parents=True)
-    (data / 'pred/pred-1.nii').write_text('corrected by hand')
-    said = finish(data, VAL, *torchrun(2), status=1)
+def test_a_case_that_fails_in_a_rank_costs_no_other_and_what_is_done_is_done(small_data):
+    (small_data / 'pred/manifest').mkdir(parents=True)
+    (small_data / 'pred/pred-1.nii').write_text('corrected by hand')
+    said = finish(small_data, VAL, *torchrun(2), status=1)
     assert said.count('failed: volume-1: ') == 1 and '2 cases written to' in said
-    assert json.loads((data / 'pred/summary.json').read_text())['failed'].keys() == {'volume-1'}
-    (data / 'pred/pred-1.nii').unlink()
-    assert '2 of 3 cases were done before' in finish(data, VAL, *torchrun(2))
+    assert json.loads((small_data / 'pred/summary.json').read_text())['failed'].keys() == {'volume-1'}
+    (small_data / 'pred/pred-1.nii').unlink()
+    assert '2 of 3 cases were done before' in finish(small_data, VAL, *torchrun(2))
 
 
-def test_a_rank_that_is_killed_in_the_middle_of_a_case_is_started_again(data):
+def test_a_rank_that_is_killed_in_the_middle_of_a_case_is_started_again(small_data):
     for number in range(3, 12):
-        put(data, 'test', number, depth=30)
-    whole = finish(data, VAL) and moved(data, 'pred')
-    process = start(data, VAL, *torchrun(2), '--max-restarts=1')
-    while not list((data / 'pred/manifest').glob('[!.]*.json')):
+        write_case(small_data, 'test', number, depth=30)
+    whole = finish(small_data, VAL) and moved(small_data, 'pred')
+    process = start(small_data, VAL, *torchrun(2), '--max-restarts=1')
+    while not list((small_data / 'pred/manifest').glob('[!.]*.json')):
         assert process.poll() is None
     os.kill(max(map(int, running('--ppid', str(process.pid)))), signal.SIGKILL)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0 and 'cases were done before' in out, err
-    assert not differences(whole, content(data / 'pred')) and not list(data.rglob('.part-*'))
+    assert not differences(whole, content(small_data / 'pred')) and not list(small_data.rglob('.part-*'))
 
 
-def test_other_scripts_are_not_for_torchrun(data):
-    said = finish(data, PREPARE, *torchrun(2), status=1)
+def test_other_scripts_are_not_for_torchrun(small_data):
+    said = finish(small_data, PREPARE, *torchrun(2), status=1)
     assert said.count('error: torchrun is for train_ds.py and val.py; start this script with python') == 1
 
 
@@ -207,45 +201,45 @@ def cluster(tmp_path_factory):
 
 @pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
 def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_process_writes(
-    data, cluster, name, folder
+    small_data, cluster, name, folder
 ):
     for number in range(3, 12):
-        put(data, 'train' if name == PREPARE else 'test', number, depth=30, width=300)
+        write_case(small_data, 'train' if name == PREPARE else 'test', number, depth=30, width=300)
     for number in range(12):
-        path = data / f'data/test/CT/volume-{number}.nii'
+        path = small_data / f'data/test/CT/volume-{number}.nii'
         if path.exists():
             ct, geometry = read_volume(path)
             mask = np.zeros(ct.shape, np.uint8)
             mask[3:-3, 10:20, 10:20] = 1
-            write_volume(data / f'pred/pred-{number}.nii', mask, geometry)
-    whole = finish(data, name) and moved(data, folder)
+            write_volume(small_data / f'pred/pred-{number}.nii', mask, geometry)
+    whole = finish(small_data, name) and moved(small_data, folder)
     workers = {worker.pid: worker for worker in (cluster.add('--nthreads', '1'), cluster.add('--nthreads', '1'))}
-    process = start(data, name, dask_scheduler=cluster.file)
+    process = start(small_data, name, dask_scheduler=cluster.file)
     victim = None
     while not victim:
         assert process.poll() is None
-        parts = [path for path in data.glob(f'{folder}/**/.part-*') if int(path.name.split('-')[1]) in workers]
+        parts = [path for path in small_data.glob(f'{folder}/**/.part-*') if int(path.name.split('-')[1]) in workers]
         victim = next((workers[int(path.name.split('-')[1])] for path in parts), None)
     victim.kill()
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     assert 'at a time on the Dask cluster' in out and '12 cases written' in out
     assert all(' left' in line for line in err.splitlines()), err  # Dask itself says nothing
-    for summary in (data / folder).glob('summary*'):  # it tells the parameters, of which this is one
+    for summary in (small_data / folder).glob('summary*'):  # it tells the parameters, of which this is one
         summary.write_text(summary.read_text().replace(str(cluster.file), ''))
-    assert not differences(whole, content(data / folder)) and not list(data.rglob('.part-*'))
+    assert not differences(whole, content(small_data / folder)) and not list(small_data.rglob('.part-*'))
 
 
-def test_what_is_wrong_with_a_cluster_is_one_line(data, cluster):
+def test_what_is_wrong_with_a_cluster_is_one_line(small_data, cluster):
     def told():
-        said = finish(data, PREPARE, '-c', EAGER, status=1, dask_scheduler=cluster.file).splitlines()
+        said = finish(small_data, PREPARE, '-c', EAGER, status=1, dask_scheduler=cluster.file).splitlines()
         assert len(said) == 1 and said[0].startswith('error: dask_scheduler')
         return said[0]
 
     assert 'has no workers; start some with: dask worker' in told()
     cluster.add()
-    assert '3 cases written' in finish(data, PREPARE, dask_scheduler=cluster.file)
-    moved(data, 'train')
+    assert '3 cases written' in finish(small_data, PREPARE, dask_scheduler=cluster.file)
+    moved(small_data, 'train')
     cluster.scheduler.kill()
     assert 'wanted a Dask scheduler at' in told()
     cluster.file.write_text('[1]')

@@ -16,30 +16,9 @@ import torch
 
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
+from tests.small_cases import CRF, PREPARE, SMALL, VAL, write_case
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
-
-SMALL = dict(size=8, stride=4, slice_thickness=12, expand_slice=2, maximum_hole=100, module_path='weights.pth')
-PREPARE, VAL, CRF = 'data_prepare/get_training_set.py', 'val.py', 'Densecrf/3D-CRF.py'
-
-
-def put(folder, group, number, depth=10, width=40):
-    label = np.zeros((depth, width, width), np.uint8)
-    label[2:-2, 8:24, 8:24] = 1
-    noise = np.random.default_rng(number).integers(0, 20, label.shape)
-    geometry = Geometry((8, 8, 12), (number, 0, 0))
-    write_volume(folder / f'data/{group}/CT/volume-{number}.nii', (label * 100 + noise).astype(np.int16), geometry)
-    write_volume(folder / f'data/{group}/seg/segmentation-{number}.nii', label, geometry)
-
-
-@pytest.fixture
-def data(tmp_path):
-    for number in range(3):
-        put(tmp_path, 'train', number)
-        put(tmp_path, 'test', number)
-    torch.manual_seed(0)
-    torch.save(ResUNet(training=False).state_dict(), tmp_path / 'weights.pth')
-    return tmp_path
 
 
 def contents(folder):
@@ -95,31 +74,33 @@ def when_one_is_finished(records, number):
         (CRF, 'crf', signal.SIGINT),
     ],
 )
-def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_stopped(data, name, folder, number):
+def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_stopped(
+    small_data, name, folder, number
+):
     for extra in range(3, 12):
-        put(data, 'train' if name == PREPARE else 'test', extra)
+        write_case(small_data, 'train' if name == PREPARE else 'test', extra)
     if name == CRF:
         for extra in range(12):
             label = np.zeros((10, 40, 40), np.uint8)
             label[3:7, 10:20, 10:20] = 1
-            write_volume(data / f'pred/pred-{extra}.nii', label, Geometry((8, 8, 12), (extra, 0, 0)))
-    stopped = run(data, name, when_one_is_finished(data / folder / 'manifest', number))
+            write_volume(small_data / f'pred/pred-{extra}.nii', label, Geometry((8, 8, 12), (extra, 0, 0)))
+    stopped = run(small_data, name, when_one_is_finished(small_data / folder / 'manifest', number))
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
         assert [line for line in stopped.err.splitlines() if 'stopped' in line] == [
             f'stopped by {number.name}; what is finished is kept'
         ]
-        assert 'Traceback' not in stopped.err and not parts(data / folder)
-    finished = contents(data / folder)
-    after = run(data, name)
-    assert after.returncode == 0 and 'of 12 cases were done before' in after.out and not parts(data / folder)
-    whole = run(data, name, **{'training_set_path' if name == PREPARE else f'{folder}_path': 'whole'})
+        assert 'Traceback' not in stopped.err and not parts(small_data / folder)
+    finished = contents(small_data / folder)
+    after = run(small_data, name)
+    assert after.returncode == 0 and 'of 12 cases were done before' in after.out and not parts(small_data / folder)
+    whole = run(small_data, name, **{'training_set_path' if name == PREPARE else f'{folder}_path': 'whole'})
     assert whole.returncode == 0
-    ours, theirs = contents(data / folder), contents(data / 'whole')
+    ours, theirs = contents(small_data / folder), contents(small_data / 'whole')
     assert finished.items() <= ours.items() and finished
     for made in (ours, theirs):
         for table in [file for file in made if file.endswith('.csv')]:
-            rows = pandas.read_csv(data / ('whole' if made is theirs else folder) / table)
+            rows = pandas.read_csv(small_data / ('whole' if made is theirs else folder) / table)
             made[table] = rows.drop(columns='time').to_csv()  # seconds: the one column that may differ
     assert ours == theirs
 
@@ -169,120 +150,123 @@ def test_a_run_with_overlapping_steps_ends_at_once_and_leaves_no_part(tmp_path, 
     'name, folder, parameter',
     [(PREPARE, 'train', 'training_set_path'), (VAL, 'pred', 'pred_path'), (CRF, 'crf', 'crf_path')],
 )
-def test_a_full_disk_is_one_line_and_the_next_run_goes_on(data, name, folder, parameter):
-    put(data, 'train', 1, depth=40)  # more than fits, the others not
-    put(data, 'test', 1, depth=40)
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_data, name, folder, parameter):
+    write_case(small_data, 'train', 1, depth=40)  # more than fits, the others not
+    write_case(small_data, 'test', 1, depth=40)
     if name == CRF:
         for number in range(3):
-            shutil.copy(data / f'data/test/seg/segmentation-{number}.nii', data / f'pred-{number}.nii')
-        (data / 'pred').mkdir()
-        for path in data.glob('pred-*'):
-            path.rename(data / 'pred' / path.name)
-    full = run(data, name, limit=30000)
+            shutil.copy(small_data / f'data/test/seg/segmentation-{number}.nii', small_data / f'pred-{number}.nii')
+        (small_data / 'pred').mkdir()
+        for path in small_data.glob('pred-*'):
+            path.rename(small_data / 'pred' / path.name)
+    full = run(small_data, name, limit=30000)
     last = full.err.splitlines()[-1]
     assert full.returncode == 1 and 'Traceback' not in full.err and 'failed' not in full.out
     assert last.startswith('error: ') and '-1.nii: File too large' in last and parameter in last
-    assert not parts(data / folder) and (data / folder / 'manifest').is_dir()
-    kept = contents(data / folder)
+    assert not parts(small_data / folder) and (small_data / folder / 'manifest').is_dir()
+    kept = contents(small_data / folder)
     assert len(kept) == (2 if name == PREPARE else 1)
-    after = run(data, name)
+    after = run(small_data, name)
     assert after.returncode == 0 and '1 of 3 cases were done before' in after.out
-    assert kept.items() <= contents(data / folder).items()
+    assert kept.items() <= contents(small_data / folder).items()
 
 
 @pytest.mark.slow
-def test_val_predicts_again_only_what_changed(data):
+def test_val_predicts_again_only_what_changed(small_data):
     def masks():
-        return {path.name: path.stat().st_mtime_ns for path in (data / 'pred').glob('*.nii')}
+        return {path.name: path.stat().st_mtime_ns for path in (small_data / 'pred').glob('*.nii')}
 
-    assert run(data, VAL).returncode == 0
-    first, table = masks(), (data / 'pred/result.csv').read_text()
-    again = run(data, VAL, window_batch=2)  # which changes no result
+    assert run(small_data, VAL).returncode == 0
+    first, table = masks(), (small_data / 'pred/result.csv').read_text()
+    again = run(small_data, VAL, window_batch=2)  # which changes no result
     assert '3 of 3 cases were done before' in again.out and masks() == first
-    assert (data / 'pred/result.csv').read_text() == table
-    (data / 'data/test/seg/segmentation-1.nii').unlink()
-    assert '2 of 3 cases were done before' in run(data, VAL).out
+    assert (small_data / 'pred/result.csv').read_text() == table
+    (small_data / 'data/test/seg/segmentation-1.nii').unlink()
+    assert '2 of 3 cases were done before' in run(small_data, VAL).out
     assert [name for name in first if masks()[name] != first[name]] == ['pred-1.nii']
-    assert pandas.read_csv(data / 'pred/result.csv')['dice'].notna().tolist() == [True, False, True]
-    assert 'done before' not in run(data, VAL, threshold=0.4).out
-    torch.save(ResUNet(training=False).state_dict(), data / 'weights.pth')
-    assert 'done before' not in run(data, VAL, threshold=0.4).out
-    assert '2 of 3' in run(data, VAL, threshold=0.4, spacing_override="{'volume-2': [8, 8, 10]}").out
+    assert pandas.read_csv(small_data / 'pred/result.csv')['dice'].notna().tolist() == [True, False, True]
+    assert 'done before' not in run(small_data, VAL, threshold=0.4).out
+    torch.save(ResUNet(training=False).state_dict(), small_data / 'weights.pth')
+    assert 'done before' not in run(small_data, VAL, threshold=0.4).out
+    assert '2 of 3' in run(small_data, VAL, threshold=0.4, spacing_override="{'volume-2': [8, 8, 10]}").out
 
 
-def test_a_failing_case_leaves_the_tables_of_the_others(data):
-    path = data / 'data/test/CT/volume-1.nii'
+def test_a_failing_case_leaves_the_tables_of_the_others(small_data):
+    path = small_data / 'data/test/CT/volume-1.nii'
     path.write_bytes(path.read_bytes()[:5000])
-    done = run(data, VAL)
+    done = run(small_data, VAL)
     assert done.returncode == 1 and done.out.count('failed: volume-1') == 1
-    assert pandas.read_csv(data / 'pred/result.csv')['case'].tolist() == ['volume-0.nii', 'volume-2.nii']
+    assert pandas.read_csv(small_data / 'pred/result.csv')['case'].tolist() == ['volume-0.nii', 'volume-2.nii']
 
 
 @pytest.mark.slow
-def test_the_crf_refines_again_only_what_changed(data):
-    assert run(data, VAL).returncode == 0
-    assert run(data, CRF).returncode == 0
-    table = (data / 'crf/result-post-processing.csv').read_text()
-    assert '3 of 3 cases were done before' in run(data, CRF).out
-    assert (data / 'crf/result-post-processing.csv').read_text() == table
+def test_the_crf_refines_again_only_what_changed(small_data):
+    assert run(small_data, VAL).returncode == 0
+    assert run(small_data, CRF).returncode == 0
+    table = (small_data / 'crf/result-post-processing.csv').read_text()
+    assert '3 of 3 cases were done before' in run(small_data, CRF).out
+    assert (small_data / 'crf/result-post-processing.csv').read_text() == table
     mask = np.zeros((10, 40, 40), np.uint8)
     mask[3:6, 10:20, 10:20] = 1
-    write_volume(data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
-    assert '2 of 3 cases were done before' in run(data, CRF).out
-    assert 'done before' not in run(data, 'Densecrf/2D-CRF.py').out  # into the same folder: another result
-    into_pred = run(data, CRF, crf_path='pred')
+    write_volume(small_data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
+    assert '2 of 3 cases were done before' in run(small_data, CRF).out
+    assert 'done before' not in run(small_data, 'Densecrf/2D-CRF.py').out  # into the same folder: another result
+    into_pred = run(small_data, CRF, crf_path='pred')
     assert into_pred.returncode == 0
-    assert '2 of 3 cases were done before' in run(data, VAL).out  # of which pred-1 was changed above
+    assert '2 of 3 cases were done before' in run(small_data, VAL).out  # of which pred-1 was changed above
 
 
 @pytest.mark.parametrize('name, parameter', [(PREPARE, 'training_set_path'), (VAL, 'pred_path'), (CRF, 'crf_path')])
-def test_one_run_at_a_time_and_no_folder_that_is_not_ours(data, name, parameter):
-    write_volume(data / 'pred/pred-0.nii', np.ones((10, 40, 40), np.uint8), Geometry((8, 8, 12), (0, 0, 0)))
-    (data / 'mine').mkdir()
-    (data / 'mine/thesis.tex').touch()
-    done = run(data, name, **{parameter: 'mine'})
+def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, parameter):
+    write_volume(small_data / 'pred/pred-0.nii', np.ones((10, 40, 40), np.uint8), Geometry((8, 8, 12), (0, 0, 0)))
+    (small_data / 'mine').mkdir()
+    (small_data / 'mine/thesis.tex').touch()
+    done = run(small_data, name, **{parameter: 'mine'})
     assert done.returncode == 1 and done.err.count('\n') == 1 and parameter in done.err and 'did not make' in done.err
-    assert [path.name for path in (data / 'mine').iterdir()] == ['thesis.tex']
+    assert [path.name for path in (small_data / 'mine').iterdir()] == ['thesis.tex']
 
     code = 'import time; from utilities.base.folder_lock import lock_folder; lock_folder("taken", "a"); print("held", flush=True); time.sleep(60)'
     other = subprocess.Popen(
-        [sys.executable, '-c', code], cwd=data, env={**os.environ, 'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE
+        [sys.executable, '-c', code],
+        cwd=small_data,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.PIPE,
     )
     try:
         other.stdout.readline()
-        done = run(data, name, **{parameter: 'taken'})
+        done = run(small_data, name, **{parameter: 'taken'})
         assert (
             done.returncode == 1
             and done.err.count('\n') == 1
             and parameter in done.err
             and f'process {other.pid} on ' in done.err
         )
-        assert [path.name for path in (data / 'taken').iterdir()] == ['.lock']
+        assert [path.name for path in (small_data / 'taken').iterdir()] == ['.lock']
         if name == CRF:
-            shutil.copy(data / 'pred/pred-0.nii', data / 'taken/pred-0.nii')
-            done = run(data, name, pred_path='taken')
+            shutil.copy(small_data / 'pred/pred-0.nii', small_data / 'taken/pred-0.nii')
+            done = run(small_data, name, pred_path='taken')
             assert done.returncode == 1 and 'pred_path' in done.err
     finally:
         other.kill()
         other.communicate()
 
 
-def test_a_training_set_holds_no_case_of_other_settings_or_without_source(data):
-    (data / 'data/train/CT/volume-0.nii').rename(data / 'away.nii')
-    put(data, 'train', 3, depth=6)  # of 2 slices with liver
-    assert run(data, PREPARE).returncode == 1  # volume-3 is too short
-    assert run(data, PREPARE, size=16).returncode == 1  # and now all are: the set is left as it was
-    assert sorted(path.name for path in (data / 'train/ct').iterdir()) == ['volume-1.nii', 'volume-2.nii']
-    (data / 'away.nii').rename(data / 'data/train/CT/volume-0.nii')
-    (data / 'data/train/CT/volume-1.nii').unlink()
-    path = data / 'data/train/CT/volume-2.nii'
+def test_a_training_set_holds_no_case_of_other_settings_or_without_source(small_data):
+    (small_data / 'data/train/CT/volume-0.nii').rename(small_data / 'away.nii')
+    write_case(small_data, 'train', 3, depth=6)  # of 2 slices with liver
+    assert run(small_data, PREPARE).returncode == 1  # volume-3 is too short
+    assert run(small_data, PREPARE, size=16).returncode == 1  # and now all are: the set is left as it was
+    assert sorted(path.name for path in (small_data / 'train/ct').iterdir()) == ['volume-1.nii', 'volume-2.nii']
+    (small_data / 'away.nii').rename(small_data / 'data/train/CT/volume-0.nii')
+    (small_data / 'data/train/CT/volume-1.nii').unlink()
+    path = small_data / 'data/train/CT/volume-2.nii'
     path.write_bytes(path.read_bytes()[:5000])
-    done = run(data, PREPARE)  # volume-2 fails with the settings it was made with: the finished one stays
+    done = run(small_data, PREPARE)  # volume-2 fails with the settings it was made with: the finished one stays
     assert done.returncode == 1 and done.out.count('removed: volume-1') == 1
-    assert sorted(path.name for path in (data / 'train/ct').iterdir()) == ['volume-0.nii', 'volume-2.nii']
-    done = run(data, PREPARE, expand_slice=1)
+    assert sorted(path.name for path in (small_data / 'train/ct').iterdir()) == ['volume-0.nii', 'volume-2.nii']
+    done = run(small_data, PREPARE, expand_slice=1)
     assert done.returncode == 1 and done.out.count('removed: volume-2') == 1
-    assert sorted(path.name for path in (data / 'train').rglob('*') if path.is_file()) == [
+    assert sorted(path.name for path in (small_data / 'train').rglob('*') if path.is_file()) == [
         '.lock',
         'get_training_set.log',
         'segmentation-0.nii',
@@ -310,22 +294,22 @@ def test_phantoms_in_one_folder(tmp_path):
     assert not set(files.values()) & set(contents(tmp_path / 'a').values())
 
 
-def test_a_damaged_record_costs_one_case(data):
-    assert run(data, PREPARE).returncode == 0
-    (data / 'train/manifest/volume-1.json').write_text('{')
-    done = run(data, PREPARE)
+def test_a_damaged_record_costs_one_case(small_data):
+    assert run(small_data, PREPARE).returncode == 0
+    (small_data / 'train/manifest/volume-1.json').write_text('{')
+    done = run(small_data, PREPARE)
     assert done.returncode == 0 and '2 of 3 cases were done before' in done.out
 
 
-def test_odd_names_go_through_all_stages(data):
+def test_odd_names_go_through_all_stages(small_data):
     for odd in ('=1+1', '-volume 9', 'volume-\n4', 'Lebér volume-5'):
         for group in ('train', 'test'):
-            shutil.copy(data / f'data/{group}/CT/volume-1.nii', data / f'data/{group}/CT/{odd}.nii')
+            shutil.copy(small_data / f'data/{group}/CT/volume-1.nii', small_data / f'data/{group}/CT/{odd}.nii')
             shutil.copy(
-                data / f'data/{group}/seg/segmentation-1.nii',
-                data / f'data/{group}/seg/{odd.replace("volume", "segmentation")}.nii',
+                small_data / f'data/{group}/seg/segmentation-1.nii',
+                small_data / f'data/{group}/seg/{odd.replace("volume", "segmentation")}.nii',
             )
     for name in (PREPARE, VAL, CRF):
-        done = run(data, name)
+        done = run(small_data, name)
         assert done.returncode == 0, done.err + done.out
-    assert (data / 'crf/crf-\n4.nii').exists() and len(list((data / 'train/ct').iterdir())) == 7
+    assert (small_data / 'crf/crf-\n4.nii').exists() and len(list((small_data / 'train/ct').iterdir())) == 7
