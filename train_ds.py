@@ -27,8 +27,8 @@ from utilities.base.log import log, log_to_file, progress_bar
 from utilities.base.signals import Stop
 from utilities.image.preprocess import normalise
 from utilities.inference import checkpoint
-from utilities.inference.devices import devices
-from utilities.inference.precision import precision_on
+from utilities.inference.devices import choose_devices
+from utilities.inference.precision import choose_precision
 from utilities.run.script import print_next, run_script
 from utilities.training.deep_supervision import DeepSupervision, Steps
 from utilities.training.training_state import TrainingState, seed_random
@@ -58,14 +58,14 @@ def main(para):
         para.samples_per_case,
     )
     held_out = samples.hold_out(para.validation_cases, para.seed)
-    used = devices(para.gpu)
+    used = choose_devices(para.gpu)
     loader = Loader(
         samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.samples_at_once * len(used)
     )
     network = ResUNet(
         training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
     ).to(used[0])
-    precision = precision_on(used[0], para.precision)
+    precision = choose_precision(used[0], para.precision)
     scaler = torch.amp.GradScaler(used[0].type, enabled=precision == torch.float16)
     optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
     air = float(normalise(para.lower, para.lower, para.upper))

@@ -18,9 +18,9 @@ from utilities.evaluation.tables import print_tables, score, write_tables
 from utilities.image.post_process import keep_liver
 from utilities.image.preprocess import normalise, resample_ct, z_factor
 from utilities.inference import checkpoint
-from utilities.inference.devices import devices
-from utilities.inference.precision import precision_on
-from utilities.inference.predict_mask import predict_mask
+from utilities.inference.devices import choose_devices
+from utilities.inference.precision import choose_precision
+from utilities.inference.predict_mask import WindowSettings, predict_mask
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest, fingerprint
 from utilities.run.script import run_script
@@ -48,10 +48,11 @@ def main(para):
     weights = checkpoint.load_weights(network, para.module_path)
     log.info(f'weights: {weights}')
     loaded = fingerprint(weights)  # as loaded: a training may replace the file meanwhile
-    device = devices(para.gpu)[0]
+    device = choose_devices(para.gpu)[0]
     network.to(device)
-    precision = precision_on(device, para.precision)
+    precision = choose_precision(device, para.precision)
     air = float(normalise(para.lower, para.lower, para.upper))
+    windows = WindowSettings(para.size, para.stride, para.threshold, air, para.window_batch, precision)
     settings = {'precision': str(precision), **{name: getattr(para, name) for name in SETTINGS}}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
     log_to_file(manifest.folder / 'val.log')
@@ -76,10 +77,7 @@ def main(para):
 
     def predict(case, read):
         ct, shape, *rest = read
-        before = predict_mask(
-            network, ct, shape, para.size, para.stride, para.threshold, device, air, para.window_batch, precision
-        )
-        return before, *rest
+        return predict_mask(network, ct, shape, windows, device), *rest
 
     def finish(case, predicted):
         before, geometry, start = predicted

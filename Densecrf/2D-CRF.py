@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from Densecrf.crf import main
+from Densecrf.refine_cases import main
 from utilities.run.script import run_script
 
 if __name__ == '__main__':

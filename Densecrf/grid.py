@@ -20,6 +20,7 @@ from math import ceil, log, sqrt
 import numpy as np
 from numba import njit
 
+from Densecrf.crf_settings import CrfSettings
 from utilities.base import machine
 from utilities.base.errors import InputError
 
@@ -38,7 +39,7 @@ COUNT, START, UPDATE = range(3)
 kernel = njit(fastmath={'contract', 'reassoc', 'nsz', 'arcp'}, error_model='numpy', nogil=True, cache=True)
 
 
-def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confidence, spatial_weight, bilateral_weight):
+def refine_by_grid(image: np.ndarray, mask: np.ndarray, settings: CrfSettings, dimensions: int) -> np.ndarray:
     """The mask (bool) after the mean field; image, finite, and mask, bool: (z, y, x), not empty.
 
     dimensions 3: one field; 2: a field for each slice, several at a time, and no liver in slices without any. Other arguments: see
@@ -46,10 +47,11 @@ def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confide
     Raises InputError if the grid would have too many cells.
     """
     image = np.ascontiguousarray(image, np.int16 if np.can_cast(image.dtype, np.int16) else np.float32)
-    weights = [np.float32(w / 2) for w in (log(confidence / (1 - confidence)), spatial_weight, bilateral_weight)]
+    unary = log(settings.confidence / (1 - settings.confidence))
+    weights = [np.float32(w / 2) for w in (unary, settings.spatial_weight, settings.bilateral_weight)]
 
     def field(part, each):
-        return mean_field(image[part], mask[part], s1, s2, s3, max_iter, tolerance, weights, each)
+        return mean_field(image[part], mask[part], settings, weights, each)
 
     with ThreadPoolExecutor(machine.threads()) as threads:
         if dimensions == 3:
@@ -63,12 +65,12 @@ def grid_field(image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confide
         return refined
 
 
-def mean_field(image, mask, s1, s2, s3, max_iter, tolerance, weights, each):
+def mean_field(image, mask, settings, weights, each):
     """One field, as in grid_field; image int16 or float32, both (z, y, x) in C order.
 
     weights: half of the unary logit, of the spatial and of the bilateral weight; each: `map`, or that of an executor.
     """
-    mask = mask.view(np.uint8)
+    mask, s2, s3 = mask.view(np.uint8), settings.s2, settings.s3
     low, high = float(image.min()), float(image.max())
     nv, size_v, taps_v = _cells(high - low, s3, s3)
     line_v = nv + len(taps_v) - 1  # zeros part the lines along v, so that one pass blurs all of them
@@ -92,7 +94,7 @@ def mean_field(image, mask, s1, s2, s3, max_iter, tolerance, weights, each):
     norm, old, new = (np.empty(image.shape, np.float32) for _ in range(3))
     levels = np.float32(low), np.float32(1 / size_v), np.int32(nv - 2), np.uint32(line_v)
     places = part_z, cell_y, part_y, (cell_x * line_v).astype(np.uint32), part_x
-    taps = tuple(_taps(s1, n) for n in image.shape)
+    taps = tuple(_taps(settings.s1, n) for n in image.shape)
     scales = tuple(_scale(n, t) for n, t in zip(image.shape, taps))
 
     def sweep(step):
@@ -126,11 +128,11 @@ def mean_field(image, mask, s1, s2, s3, max_iter, tolerance, weights, each):
     sweep(COUNT)
     blur()
     sweep(START)
-    for _ in range(max_iter):
+    for _ in range(settings.max_iter):
         old, new = new, old
         blur()
         changed = sweep(UPDATE)
-        if tolerance and changed <= tolerance * image.size:
+        if settings.tolerance and changed <= settings.tolerance * image.size:
             break
     return new > 0
 

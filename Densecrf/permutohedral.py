@@ -1,14 +1,40 @@
-"""The dense CRF of pydensecrf, a permutohedral lattice, as in the reference."""
+"""The dense CRF of the package pydensecrf, which filters on a permutohedral lattice, as the reference uses it."""
 
 import numpy as np
 
+from Densecrf.crf_settings import CrfSettings
 from utilities.base.errors import InputError
 
 
-def pydensecrf_field(
-    image, mask, dimensions, s1, s2, s3, max_iter, tolerance, confidence, spatial_weight, bilateral_weight
-):
-    """The same as grid_field, by pydensecrf."""
+def refine_by_pydensecrf(image: np.ndarray, mask: np.ndarray, settings: CrfSettings, dimensions: int) -> np.ndarray:
+    """Return the mask after the mean-field iterations; arguments and result as in `grid.refine_by_grid`.
+
+    Raises InputError if pydensecrf is not installed.
+    """
+    if dimensions == 3:
+        return run_mean_field(image, mask, settings)
+    return np.stack([run_mean_field(*arrays, settings) for arrays in zip(image, mask)])
+
+
+def run_mean_field(image: np.ndarray, mask: np.ndarray, settings: CrfSettings) -> np.ndarray:
+    """Return the mask, bool, after the iterations of one CRF; image and mask are a volume or a slice of one shape."""
+    if not mask.any():
+        return mask
+    crf = build_crf(image, mask, settings)
+    probability, *buffers = crf.startInference()
+    old = mask
+    for _ in range(settings.max_iter):
+        crf.stepInference(probability, *buffers)
+        if settings.tolerance:
+            new = most_probable_label(probability, mask.shape)
+            if (new != old).mean() <= settings.tolerance:
+                break
+            old = new
+    return most_probable_label(probability, mask.shape)
+
+
+def build_crf(image, mask, settings):
+    """Return a pydensecrf.densecrf.DenseCRF with the unary, the spatial and the bilateral term."""
     try:
         from pydensecrf.densecrf import DenseCRF
         from pydensecrf.utils import create_pairwise_bilateral, create_pairwise_gaussian
@@ -17,30 +43,19 @@ def pydensecrf_field(
             'pydensecrf is not installed: install a C++ compiler (g++), then: rm .venv/ready; make setup; '
             "or use crf_engine='grid'"
         ) from None
+    liver = np.where(mask, settings.confidence, 1 - settings.confidence).astype(np.float32).ravel()
+    spatial = create_pairwise_gaussian((settings.s1,) * mask.ndim, mask.shape)
+    bilateral = create_pairwise_bilateral(
+        (settings.s2,) * mask.ndim, (settings.s3,), image[..., None], chdim=image.ndim
+    )
+    crf = DenseCRF(mask.size, 2)
+    crf.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
+    crf.addPairwiseEnergy(spatial, compat=settings.spatial_weight)
+    crf.addPairwiseEnergy(bilateral, compat=settings.bilateral_weight)
+    return crf
 
-    def field(image, mask):
-        if not mask.any():
-            return mask
-        liver = np.where(mask, confidence, 1 - confidence).astype(np.float32).ravel()
-        crf = DenseCRF(mask.size, 2)
-        crf.setUnaryEnergy(-np.log(np.stack([1 - liver, liver])))
-        crf.addPairwiseEnergy(create_pairwise_gaussian((s1,) * mask.ndim, mask.shape), compat=spatial_weight)
-        features = create_pairwise_bilateral((s2,) * mask.ndim, (s3,), image[..., None], chdim=image.ndim)
-        crf.addPairwiseEnergy(features, compat=bilateral_weight)
-        probability, *work = crf.startInference()
 
-        def labels():
-            background, liver = np.asarray(probability)
-            return (liver > background).reshape(mask.shape)
-
-        before = mask
-        for _ in range(max_iter):
-            crf.stepInference(probability, *work)
-            if tolerance:
-                after = labels()
-                if (after != before).mean() <= tolerance:
-                    break
-                before = after
-        return labels()
-
-    return field(image, mask) if dimensions == 3 else np.stack([field(*part) for part in zip(image, mask)])
+def most_probable_label(probability, shape):
+    """Return where liver is more probable than background, from pydensecrf's matrix (2, voxels)."""
+    background, liver = np.asarray(probability)
+    return (liver > background).reshape(shape)

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_prepare import check_dataset, get_training_set
-from Densecrf import crf
+from Densecrf import refine_cases
 from utilities.run.manifest import Manifest
 from utilities.run.settings import read_settings
 from utilities.volumes.cases import Case
@@ -29,12 +29,10 @@ def prepare(case, folder, para):
 
 
 def refine(case, folder, para):
-    crf.refine_case(
-        crf.Prediction(case, folder / 'pred.nii'),
+    refine_cases.refine_case(
+        refine_cases.Prediction(case, folder / 'pred.nii'),
+        refine_cases.case_settings(para, 3),
         Manifest(folder / 'crf', {}, 'crf_path'),
-        para.grid_tolerance,
-        3,
-        **{name: getattr(para, name) for name in crf.SETTINGS},
     )
 
 

@@ -23,7 +23,7 @@ from benchmarks import plain
 from net.ResUNet import ResUNet
 from utilities.image.preprocess import normalise, resample_ct
 from utilities.inference import checkpoint
-from utilities.inference.devices import devices
+from utilities.inference.devices import choose_devices
 from utilities.run.script import run_script
 from utilities.run.settings import read_settings
 from utilities.volumes.read_write import read_volume, write_volume
@@ -49,7 +49,7 @@ class StandIn(torch.nn.Module):
 
 
 def main(way, network, folder):
-    devices('')
+    choose_devices('')
     para = read_settings([])
     ct, geometry = read_volume(folder / 'CT/volume-0.nii')
     if way == 'plain':

@@ -149,17 +149,18 @@ def metrics(folder, repeats):
 
 
 def crf(dimensions, goal, agreement, plain_repeats):
-    from Densecrf.crf import refine
-    from utilities.image.bounding_box import grown_box
+    from Densecrf.crf import refine_in_box
+    from Densecrf.crf_settings import CrfSettings
+    from utilities.image.bounding_box import bounding_box, count_per_slice
     from utilities.image.post_process import keep_liver
 
     ct, label, _ = scan(240, thickness=1.0)
     ct, mask = np.clip(ct, *WINDOW), keep_liver(rough(label), 5e4)
-    box = grown_box(mask, (10, 30, 30))
+    box = bounding_box(count_per_slice(mask), (10, 30, 30))
     ct, mask = ct[box], mask[box]
     row, theirs, mine = side_by_side(
-        lambda: refine(ct, mask, (0, 0, 0), dimensions, engine='pydensecrf', **CRF),
-        lambda: refine(ct, mask, (0, 0, 0), dimensions, engine='grid', **CRF),
+        lambda: refine_in_box(ct, mask, CrfSettings(**CRF, engine='pydensecrf'), dimensions, (0, 0, 0)),
+        lambda: refine_in_box(ct, mask, CrfSettings(**CRF), dimensions, (0, 0, 0)),
         3,
         plain_repeats,
     )
@@ -181,6 +182,7 @@ def crf(dimensions, goal, agreement, plain_repeats):
 def off_exact(ct, mask, boxes=6, shape=(16, 26, 26)):
     """Labels of small boxes at the mask's edge that differ from the exact mean field: of 'grid', of pydensecrf; and voxels in all."""
     from Densecrf.crf import dense_crf
+    from Densecrf.crf_settings import CrfSettings
 
     edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     off = {'grid': 0, 'pydensecrf': 0}
@@ -189,7 +191,7 @@ def off_exact(ct, mask, boxes=6, shape=(16, 26, 26)):
         box = tuple(slice(c, c + size) for c, size in zip(corner, shape))
         exact = plain.exact_crf(ct[box], mask[box], **CRF)
         for engine in off:
-            off[engine] += np.count_nonzero(dense_crf(ct[box], mask[box], engine=engine, **CRF) != exact)
+            off[engine] += np.count_nonzero(dense_crf(ct[box], mask[box], CrfSettings(**CRF, engine=engine)) != exact)
     return off['grid'], off['pydensecrf'], boxes * int(np.prod(shape))
 
 
@@ -213,9 +215,9 @@ def crf_2d(folder, repeats):
 def window(folder, repeats):
     """network, one window of 48 x 256 x 256, eval, CPU float32"""
     from net.ResUNet import ResUNet
-    from utilities.inference.devices import devices
+    from utilities.inference.devices import choose_devices
 
-    devices('')
+    choose_devices('')
     torch.manual_seed(0)
     ours, plainly = ResUNet(training=False), plain.Network().eval()
     plainly.load_state_dict(ours.state_dict())
@@ -279,11 +281,11 @@ def our_trainer(ct, label):
     """(network, its optimizer, a function that does one training step and returns the four losses)."""
     from loss import LOSSES
     from net.ResUNet import ResUNet
-    from utilities.inference.precision import precision_on
+    from utilities.inference.precision import choose_precision
     from utilities.training.deep_supervision import DeepSupervision
 
     network = ResUNet(training=True, drop_rate=0).to(ct.device)
-    supervised = DeepSupervision(network, LOSSES['Tversky'](), precision_on(ct.device, 'auto'))
+    supervised = DeepSupervision(network, LOSSES['Tversky'](), choose_precision(ct.device, 'auto'))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def step():
@@ -318,11 +320,11 @@ def trainers(batch, depth, width, device):
 def safe_training(folder, repeats):
     """an epoch of 8 training steps, 2 x 16 x 64 x 64, with all that is saved to go on from, beside one that saves nothing"""
     from utilities.base.folder_lock import lock_folder
-    from utilities.inference.devices import devices
+    from utilities.inference.devices import choose_devices
     from utilities.training.training_state import TrainingState
     from utilities.viewing.training_monitor import Monitor
 
-    network, optimizer, step = our_trainer(*liver_batch(2, 16, 64, devices('')[0]))
+    network, optimizer, step = our_trainer(*liver_batch(2, 16, 64, choose_devices('')[0]))
     lock_folder(folder, 'module_dir')
     state, monitor = (
         TrainingState(folder, network, optimizer, torch.amp.GradScaler(enabled=False), {}, []),
@@ -360,8 +362,8 @@ def safe_training(folder, repeats):
 def monitored_training(folder, repeats):
     """training steps, 2 x 16 x 64 x 64, with all that is shown of them, in visdom too, beside the same that show nothing"""
     from utilities.base.log import log, log_to_file
-    from utilities.inference.devices import devices
-    from utilities.inference.predict_mask import predict_mask
+    from utilities.inference.devices import choose_devices
+    from utilities.inference.predict_mask import WindowSettings, predict_mask
     from utilities.viewing.training_monitor import FIGURE_EVERY, Monitor
     from utilities.viewing.visdom_front_end import complete, static_folder
 
@@ -377,7 +379,7 @@ def monitored_training(folder, repeats):
         env={**os.environ, 'HOME': str(folder)},
     )
     server.stdout.readline()  # it serves
-    device = devices('')[0]
+    device = choose_devices('')[0]
     ct, label = liver_batch(2, 16, 64, device)
     network, _, step = our_trainer(ct, label)
     log_to_file(folder / 'train_ds.log')
@@ -385,7 +387,7 @@ def monitored_training(folder, repeats):
 
     def predict(ct, shape):
         network.eval()
-        mask = predict_mask(network, ct, shape, 16, 16, 0.5, device)
+        mask = predict_mask(network, ct, shape, WindowSettings(16, 16, 0.5), device)
         network.train()
         return mask
 
@@ -440,9 +442,9 @@ def monitored_training(folder, repeats):
 
 def training(folder, repeats):
     """training step on the CPU, 2 x 16 x 64 x 64"""
-    from utilities.inference.devices import devices
+    from utilities.inference.devices import choose_devices
 
-    plain_step, ours = trainers(2, 16, 64, devices('')[0])
+    plain_step, ours = trainers(2, 16, 64, choose_devices('')[0])
     curves = np.array([[plain_step(), ours().item()] for _ in range(10)])
     row, _, _ = side_by_side(plain_step, ours, 5 * repeats)
     apart = np.abs(curves[:, 0] - curves[:, 1]).max()
@@ -456,9 +458,9 @@ def training(folder, repeats):
 
 def training_lits(folder, repeats):
     """training step on the CPU, 1 x 48 x 256 x 256"""
-    from utilities.inference.devices import devices
+    from utilities.inference.devices import choose_devices
 
-    network, _, step = our_trainer(*liver_batch(1, 48, 256, devices('')[0]))
+    network, _, step = our_trainer(*liver_batch(1, 48, 256, choose_devices('')[0]))
     network.drop_rate = 0.3
     steps = repeats - 1
     step()
@@ -497,7 +499,7 @@ def scripts(folder, repeats):
 def peak_memory(folder, repeats):
     """peak memory of a case"""
     from data_prepare import check_dataset, get_training_set
-    from Densecrf import crf
+    from Densecrf.refine_cases import BYTES_PER_VOXEL
     from utilities.run.run_cases import WORKER_BYTES
 
     rows = []
@@ -507,8 +509,8 @@ def peak_memory(folder, repeats):
         ('training set, 1 mm', 'prepare', get_training_set.BYTES, np.int16, 1.0),
         ('training set, 1 mm', 'prepare', get_training_set.BYTES, np.float32, 1.0),
         ('training set, 5 mm to 1 mm', 'prepare', get_training_set.BYTES, np.int16, 5.0),
-        ('3D CRF', 'crf', crf.BYTES, np.int16, 1.0),
-        ('3D CRF', 'crf', crf.BYTES, np.float32, 1.0),
+        ('3D CRF', 'crf', BYTES_PER_VOXEL['grid'], np.int16, 1.0),
+        ('3D CRF', 'crf', BYTES_PER_VOXEL['grid'], np.float32, 1.0),
     ):
         megabytes = {}
         for depth in (100, 300):
@@ -800,8 +802,8 @@ def gpu_window(folder, repeats):
         return None
     from net.ResUNet import ResUNet
     from tests.reference.recipe import band_weights
-    from utilities.inference.precision import precision_on
-    from utilities.inference.predict_mask import predict_mask
+    from utilities.inference.precision import choose_precision
+    from utilities.inference.predict_mask import WindowSettings, predict_mask
 
     torch.backends.cudnn.benchmark = True
     device = torch.device('cuda')
@@ -811,10 +813,10 @@ def gpu_window(folder, repeats):
         network.load_state_dict(weights)
         network.to(device)
     ct = np.clip(scan(200)[0][:, ::2, ::2], *WINDOW).astype(np.float32) / 200
-    precision = precision_on(device, 'auto')
+    precision = choose_precision(device, 'auto')
     row, theirs, mine = side_by_side(
         lambda: plain.window_mean(plainly, ct, 48, 12, device) >= 0.5,
-        lambda: predict_mask(ours, ct, (200, 512, 512), 48, 12, 0.5, device, precision=precision),
+        lambda: predict_mask(ours, ct, (200, 512, 512), WindowSettings(48, 12, 0.5, precision=precision), device),
         repeats,
     )
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from Densecrf import grid
+from Densecrf.crf_settings import CrfSettings
 from tests.Densecrf.test_crf import DEFAULTS, brute_force, scene
 
 RNG = np.random.default_rng(0)
@@ -97,7 +98,7 @@ def test_coarser_cells_where_there_would_be_too_many(free, monkeypatch):
     image, mask = scene((9, 12, 11), 0)
     monkeypatch.setattr(grid, 'FREE_CELLS', free)
     monkeypatch.setattr(grid, 'MOST_CELLS', 0)
-    refined = grid.grid_field(image, mask > 0, 3, 1, 3, 10, 20, 0, 0.9, 3, 10)
+    refined = grid.refine_by_grid(image, mask > 0, CrfSettings(1, 3, 10, 20), 3)
     assert (refined == brute_force(image, mask, 1, 3, 10, 20)).mean() >= 0.99
 
 
@@ -107,6 +108,7 @@ def test_number_of_threads_changes_nothing(dimensions, monkeypatch):
     results = []
     for threads in (1, 2, 7):
         monkeypatch.setattr(grid.machine, 'limit', threads)
-        results.append([grid.grid_field(image, mask > 0, dimensions, *DEFAULTS, n, 0, 0.9, 3, 10) for n in (1, 3, 20)])
+        settings = [CrfSettings(*DEFAULTS, max_iter) for max_iter in (1, 3, 20)]
+        results.append([grid.refine_by_grid(image, mask > 0, each, dimensions) for each in settings])
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])

@@ -1,4 +1,7 @@
-"""A whole volume through the network, window by window, in memory that does not grow with the number of slices."""
+"""Predict the mask of a whole volume window by window, in memory that does not grow with the number of slices."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -7,65 +10,111 @@ from utilities.inference.precision import autocast
 from utilities.inference.sliding_window import window_starts
 
 
+@dataclass(frozen=True)
+class WindowSettings:
+    """How a network runs over a volume in sliding windows.
+
+    Args:
+        size: slices in a window.
+        stride: slices between the starts of two windows (1 to size).
+        threshold: probability from which a voxel is liver.
+        air: normalised intensity that pads a volume of fewer than `size` slices.
+        window_batch: number of windows in one forward pass of the network.
+        precision: dtype of the network's convolutions.
+    """
+
+    size: int
+    stride: int
+    threshold: float
+    air: float = -1.0
+    window_batch: int = 1
+    precision: torch.dtype = torch.float32
+
+
 @torch.inference_mode()
 def predict_mask(
-    network, ct, shape, size, stride, threshold, device, air=-1.0, window_batch=1, precision=torch.float32
-):
-    """Where the mean probability over the windows of `size` slices reaches the threshold: uint8 of `shape` (z, y, x).
+    network: torch.nn.Module,
+    ct: np.ndarray,
+    shape: tuple[int, int, int],
+    settings: WindowSettings,
+    device: torch.device,
+) -> np.ndarray:
+    """Return where the mean probability over all windows reaches the threshold, as a uint8 mask.
 
-    ct: normalised float32 (z, y, x), z > 0, on the network's grid; its slices are interpolated linearly to the shape's, and
-    rows and columns beyond the shape, which only filled the network's input up, are cut off. `window_batch` windows go
-    through the network at a time. Only the slices that a later window still adds to are held as probabilities.
+    Only slices to which a later window still adds are kept as probabilities.
+
+    Args:
+        network: maps windows (n, 1, z, y, x) to probabilities (n, 1, z, Y, X).
+        ct: normalised CT on the network's grid, float32 (z, y, x), at least one slice.
+        shape: shape (z, y, x) of the mask. The probability's slices are interpolated linearly to its z; rows and
+            columns beyond it, which only padded the network's input, are cut off.
+        settings: windows, threshold and precision.
+        device: where the network is.
     """
     depth = len(ct)
-    if depth < size:
-        ct = np.pad(ct, [(0, size - depth), (0, 0), (0, 0)], constant_values=air)
-    means = window_means(network, torch.from_numpy(ct).to(device), size, stride, window_batch, precision)
+    if depth < settings.size:
+        ct = np.pad(ct, [(0, settings.size - depth), (0, 0), (0, 0)], constant_values=settings.air)
+    means = mean_over_windows(network, torch.from_numpy(ct).to(device), settings)
+    cropped = (mean[:, : shape[1], : shape[2]] for mean in means)
     mask = np.empty(shape, np.uint8)
-    first = 0
-    for slices in resample_slices((mean[:, : shape[1], : shape[2]] for mean in means), depth, shape[0]):
-        mask[first : first + len(slices)] = (slices >= threshold).cpu().numpy()
-        first += len(slices)
+    start = 0
+    for probability in resample_slices(cropped, depth, shape[0]):
+        mask[start : start + len(probability)] = (probability >= settings.threshold).cpu().numpy()
+        start += len(probability)
     return mask
 
 
-def window_means(network, ct, size, stride, window_batch=1, precision=torch.float32):
-    """Mean probability of all windows over a ct tensor (z, y, x), z >= size, in blocks (slices, Y, X) of finished slices in order."""
-    starts = window_starts(len(ct), size, stride)
-    times = torch.zeros(len(ct), 1, 1, device=ct.device)
+def mean_over_windows(network: torch.nn.Module, ct: torch.Tensor, settings: WindowSettings) -> Iterator[torch.Tensor]:
+    """Yield the mean probability over all windows of a CT, as blocks (slices, Y, X) of finished slices in order.
+
+    ct: (z, y, x) on the network's device, with at least settings.size slices.
+    """
+    size = settings.size
+    starts = window_starts(len(ct), size, settings.stride)
+    windows_per_slice = torch.zeros(len(ct), 1, 1, device=ct.device)
     for start in starts:
-        times[start : start + size] += 1
-    total, done = None, 0  # sums of the slices from `done` on
-    for batch in (starts[i : i + window_batch] for i in range(0, len(starts), window_batch)):
-        with autocast(ct.device, precision):
+        windows_per_slice[start : start + size] += 1
+    total, first = None, 0  # sum of the windows so far, of the slices from `first` on
+    for batch in (starts[i : i + settings.window_batch] for i in range(0, len(starts), settings.window_batch)):
+        with autocast(ct.device, settings.precision):
             windows = network(torch.stack([ct[start : start + size] for start in batch])[:, None])[:, 0].float()
         for start, window in zip(batch, windows):
             if total is None:
                 total = torch.zeros_like(window)
-            if start > done:
-                yield total[: start - done] / times[done:start]
-                total = torch.cat((total[start - done :], torch.zeros_like(window[: start - done])))
-                done = start
+            if start > first:  # no later window reaches the slices before `start`
+                finished = start - first
+                yield total[:finished] / windows_per_slice[first:start]
+                total = torch.cat((total[finished:], torch.zeros_like(window[:finished])))
+                first = start
             total += window
-    yield total / times[done:]
+    yield total / windows_per_slice[first:]
 
 
-def resample_slices(blocks, old, new):
-    """Linear interpolation along z of `old` slices, which come in blocks (slices, y, x), to `new` ones, in blocks as they get ready.
+def resample_slices(blocks: Iterable[torch.Tensor], depth: int, new_depth: int) -> Iterator[torch.Tensor]:
+    """Interpolate linearly along z from `depth` slices to `new_depth`, block by block.
 
-    The first and last slice stay in place, as in resample.zoom. Slices from `old` on are dropped.
+    The first and the last slice keep their position, as in `resample.zoom`.
+
+    Args:
+        blocks: the slices in order, as tensors (slices, y, x); slices beyond `depth` are ignored.
+        depth: number of slices to interpolate from.
+        new_depth: number of slices to yield.
+
+    Yields:
+        Tensors (slices, y, x), as soon as both neighbours of their slices have arrived.
     """
-    places = np.linspace(0, old - 1, new) if new > 1 else np.zeros(1)
-    below = np.clip(places.astype(int), 0, max(old - 2, 0))
-    above = np.minimum(below + 1, old - 1)
-    weights = torch.from_numpy((places - below).astype(np.float32))[:, None, None]
-    held, first, done = None, 0, 0  # old slices from `first` on, new slices up to `done`
+    positions = np.linspace(0, depth - 1, new_depth) if new_depth > 1 else np.zeros(1)
+    below = np.clip(positions.astype(int), 0, max(depth - 2, 0))
+    above = np.minimum(below + 1, depth - 1)
+    fractions = torch.from_numpy((positions - below).astype(np.float32))[:, None, None]
+    buffer, first, done = None, 0, 0  # slices from `first` on that are still needed; number of new slices so far
     for block in blocks:
-        held = block if held is None else torch.cat((held, block))
-        ready = int(np.searchsorted(above, first + len(held)))  # new slices whose neighbours are both there
+        buffer = block if buffer is None else torch.cat((buffer, block))
+        ready = int(np.searchsorted(above, first + len(buffer)))
         if ready > done:
-            lower, upper = (torch.from_numpy(i[done:ready] - first).to(held.device) for i in (below, above))
-            yield torch.lerp(held[lower], held[upper], weights[done:ready].to(held.device))
+            lower, upper = (torch.from_numpy(i[done:ready] - first).to(buffer.device) for i in (below, above))
+            yield torch.lerp(buffer[lower], buffer[upper], fractions[done:ready].to(buffer.device))
             done = ready
-        drop = min(len(held), (below[done] if done < new else old) - first)
-        held, first = held[drop:], first + drop
+        next_needed = below[done] if done < new_depth else depth
+        drop = min(len(buffer), next_needed - first)
+        buffer, first = buffer[drop:], first + drop

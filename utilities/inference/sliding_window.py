@@ -1,10 +1,11 @@
-"""Where the windows lie."""
+"""Positions of the sliding windows."""
 
 
 def window_starts(depth: int, size: int, stride: int) -> list[int]:
-    """First slices of the windows that cover `depth` slices: every `stride`, and one that ends at the last slice.
+    """Return the first slice of every window that covers `depth` slices.
 
-    No window repeats. Raises ValueError if depth < size (pad first) or stride is not 1 to size.
+    Windows start every `stride` slices; the last one ends at the last slice. No window repeats.
+    Raises ValueError if depth < size (pad first) or if stride is not 1 to size.
     """
     if not 1 <= stride <= size:
         raise ValueError(f'stride: wanted 1 to size {size}, got {stride}')

@@ -4,7 +4,7 @@ import numpy as np
 
 from utilities.base import distributed
 from utilities.evaluation.calculate_metrics import count_voxels, overlap_metrics
-from utilities.inference.predict_mask import predict_mask
+from utilities.inference.predict_mask import WindowSettings, predict_mask
 
 
 class Validation:
@@ -19,9 +19,8 @@ class Validation:
         training = self.network.training
         self.network.eval()
         try:
-            return predict_mask(
-                self.network, ct, shape, self.size, self.size, self.threshold, self.device, self.air, 1, self.precision
-            )
+            windows = WindowSettings(self.size, self.size, self.threshold, self.air, precision=self.precision)
+            return predict_mask(self.network, ct, shape, windows, self.device)
         finally:
             self.network.train(training)
 

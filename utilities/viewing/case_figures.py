@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from numba import njit
 
 from utilities.base.errors import one_line
 from utilities.evaluation.calculate_metrics import count_voxels, overlap_metrics
+from utilities.image.bounding_box import bounding_box, count_per_slice
 from utilities.viewing.figure_files import DPI, NothingToDraw
 
 COLOURS = {'label': '#009E73', 'prediction': '#E69F00', 'CRF': '#56B4E9'}
@@ -72,7 +72,7 @@ def worst_slices(cases, window):
 
 
 def three_planes(title, ct, masks, spacing):
-    counts = [profiles(mask) for mask in masks.values()]
+    counts = [count_per_slice(mask) for mask in masks.values()]
     box = z, y, x = box_of(counts, ct.shape, spacing)
     main = next((each for each in counts if each[0].any()), None)
     spot = [int(along.argmax()) for along in main] if main else [n // 2 for n in ct.shape]
@@ -93,7 +93,7 @@ def worst_row(title, ct, masks, spacing):
     compared = masks.get('prediction', masks.get('CRF'))
     if 'label' not in masks or compared is None:
         return Row(title, '', [])
-    box = _, y, x = box_of([profiles(mask) for mask in masks.values()], ct.shape, spacing)
+    box = _, y, x = box_of([count_per_slice(mask) for mask in masks.values()], ct.shape, spacing)
     differ = np.array([np.count_nonzero((a != 0) != (b != 0)) for a, b in zip(masks['label'], compared)])
     panels, left = [], differ.copy()
     while len(panels) < SLICES and left.any():
@@ -131,36 +131,9 @@ def dice_text(masks, box):
 
 
 def box_of(counts, shape, spacing):
-    """Slices (z, y, x) of the box around all masks, from their profiles, grown by MARGIN and cut at the border; all empty: everything."""
-    box = []
-    for along, size, step in zip(zip(*counts), shape, spacing[::-1]):
-        held = np.flatnonzero(np.sum(along, 0))
-        grow = round(MARGIN / step)
-        box.append(
-            slice(max(0, int(held[0]) - grow), min(size, int(held[-1]) + 1 + grow)) if len(held) else slice(0, size)
-        )
-    return tuple(box or (slice(0, size) for size in shape))
-
-
-@njit(cache=True, nogil=True)
-def profiles(mask):
-    """Marked voxels of every slice of a mask (z, y, x) across z, across y and across x."""
-    across_z, across_y, across_x = (
-        np.zeros(mask.shape[0], np.int64),
-        np.zeros(mask.shape[1], np.int64),
-        np.zeros(mask.shape[2], np.int64),
-    )
-    for z in range(mask.shape[0]):
-        for y in range(mask.shape[1]):
-            row, n = mask[z, y], np.int32(0)
-            for x in range(len(row)):
-                n += np.int32(row[x] != 0)
-            if n:
-                across_z[z] += n
-                across_y[y] += n
-                for x in range(len(row)):
-                    across_x[x] += row[x] != 0
-    return across_z, across_y, across_x
+    """Slices (z, y, x) of the box around all masks, from their counts per slice, grown by MARGIN; all empty: the whole volume."""
+    totals = [np.sum(along_axis, 0) for along_axis in zip(*counts)] or [np.zeros(size) for size in shape]
+    return bounding_box(totals, [round(MARGIN / step) for step in spacing[::-1]])
 
 
 def draw(rows, window, why_none):

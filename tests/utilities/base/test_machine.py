@@ -23,6 +23,7 @@ import scipy.linalg
 import SimpleITK
 import torch
 from Densecrf.crf import dense_crf
+from Densecrf.crf_settings import CrfSettings
 from utilities.evaluation.calculate_metrics import calculate_metrics
 from data_prepare.phantom import phantom
 from utilities.image.resample import zoom
@@ -35,7 +36,7 @@ def work():
     metrics = calculate_metrics(mask, np.roll(mask, 2, 1), (2, 2, 4))
     torch.nn.functional.conv3d(torch.ones(1, 8, 24, 64, 64), torch.ones(8, 8, 3, 3, 3))
     zoomed = [zoom(ct.astype(dtype), (1.7, 0.5, 0.5), 3) for dtype in (np.int16, np.float32)]
-    return [repr(metrics).encode(), *zoomed, *(dense_crf(ct, mask, 1, 10, 10, 20, dimensions=n) for n in (2, 3))]
+    return [repr(metrics).encode(), *zoomed, *(dense_crf(ct, mask, CrfSettings(1, 10, 10, 20), n) for n in (2, 3))]
 
 work()
 start, used = time.monotonic(), time.process_time()

@@ -6,7 +6,9 @@ import torch
 from scipy import ndimage
 
 from utilities.image.preprocess import normalise, resample_ct
-from utilities.inference.predict_mask import predict_mask, resample_slices, window_means
+from utilities.inference.predict_mask import WindowSettings, mean_over_windows, predict_mask, resample_slices
+
+CPU = torch.device('cpu')
 
 
 class Position(torch.nn.Module):
@@ -34,7 +36,9 @@ def plain_mean(network, ct, starts, size):
 @pytest.mark.parametrize('window_batch', [1, 2, 7])
 def test_means_equal_those_of_the_whole_volume(depth, starts, window_batch):
     ct = np.random.default_rng(depth).uniform(-1, 1, (depth, 8, 10)).astype(np.float32)
-    blocks = list(window_means(Position(), torch.from_numpy(ct), 16, 5, window_batch))
+    blocks = list(
+        mean_over_windows(Position(), torch.from_numpy(ct), WindowSettings(16, 5, 0.5, window_batch=window_batch))
+    )
     assert max(map(len, blocks)) <= 16
     np.testing.assert_array_equal(torch.cat(blocks), plain_mean(Position(), ct, starts, 16))
 
@@ -65,7 +69,7 @@ def test_any_size_is_predicted_on_its_own_grid(shape):
         def forward(self, x):
             return torch.nn.functional.interpolate((x > 0).float(), scale_factor=(1, 2, 2), mode='nearest')
 
-    mask = predict_mask(Bright(), normalise(small, -200, 200), shape, 16, 5, 0.5, torch.device('cpu'))
+    mask = predict_mask(Bright(), normalise(small, -200, 200), shape, WindowSettings(16, 5, 0.5), CPU)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, np.kron(small > 0, np.ones((1, 2, 2)))[:, : shape[1], : shape[2]])
 
@@ -73,7 +77,7 @@ def test_any_size_is_predicted_on_its_own_grid(shape):
 def test_the_mask_follows_the_scans_own_slices():
     """The network saw 30 slices of 1 mm where the scan has 7 of 5 mm: the mask has 7, of the interpolated probability."""
     ct = np.random.default_rng(1).uniform(-1, 1, (30, 8, 8)).astype(np.float32)
-    mask = predict_mask(Position(), ct, (7, 16, 16), 16, 5, 0.6, torch.device('cpu'), window_batch=3)
+    mask = predict_mask(Position(), ct, (7, 16, 16), WindowSettings(16, 5, 0.6, window_batch=3), CPU)
     probability = ndimage.zoom(plain_mean(Position(), ct, [0, 5, 10, 14], 16), (7 / 30, 1, 1), order=1, mode='mirror')
     np.testing.assert_array_equal(mask, probability >= 0.6)
 
@@ -91,8 +95,8 @@ def test_mixed_precision_is_close_and_comes_back_as_float32():
 
     seen, network, ct = [], Convolution(), torch.rand(20, 8, 8)
     with torch.inference_mode():
-        exact = torch.cat(list(window_means(network, ct, 16, 4)))
-        mixed = torch.cat(list(window_means(network, ct, 16, 4, 1, torch.bfloat16)))
+        exact = torch.cat(list(mean_over_windows(network, ct, WindowSettings(16, 4, 0.5))))
+        mixed = torch.cat(list(mean_over_windows(network, ct, WindowSettings(16, 4, 0.5, precision=torch.bfloat16))))
     assert [s.dtype for s in seen] == [torch.float32] * 2 + [torch.bfloat16] * 2 and mixed.dtype == torch.float32
     torch.testing.assert_close(
         mixed, exact, atol=2 * 2**-9, rtol=0

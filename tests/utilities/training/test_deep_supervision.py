@@ -6,7 +6,7 @@ import torch
 from loss import LOSSES
 from net.ResUNet import ResUNet
 from utilities.base.errors import InputError
-from utilities.inference.precision import precision_on
+from utilities.inference.precision import choose_precision
 from utilities.training.deep_supervision import DeepSupervision
 
 
@@ -29,7 +29,7 @@ def case():
 @pytest.mark.parametrize('name', LOSSES)
 def test_losses_are_float32_under_mixed_precision(case, name):
     network = ResUNet(training=True, drop_rate=0)
-    # not the deepest layers, of which a CPU's bf16 convolutions give wrong gradients (PyTorch 2.13; precision_on refuses them)
+    # not the deepest layers, of which a CPU's bf16 convolutions give wrong gradients (PyTorch 2.13; choose_precision refuses them)
     exact, exact_gradient = gradients(DeepSupervision(network, LOSSES[name]()), *case, 'decoder_stage4')
     seen = []
     network.decoder_stage1.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
@@ -41,9 +41,9 @@ def test_losses_are_float32_under_mixed_precision(case, name):
 
 
 def test_a_cpu_computes_in_float32():
-    assert precision_on(torch.device('cpu'), 'auto') == precision_on(torch.device('cpu'), 'float32') == torch.float32
+    assert choose_precision(torch.device('cpu'), 'auto') == choose_precision(torch.device('cpu'), 'float32') == torch.float32
     with pytest.raises(InputError, match="precision: wanted 'auto' or 'float32' on a CPU, got 'bf16'"):
-        precision_on(torch.device('cpu'), 'bf16')
+        choose_precision(torch.device('cpu'), 'bf16')
 
 
 @pytest.mark.parametrize('drop_rate', [0, 0.3])

@@ -20,7 +20,6 @@ from utilities.viewing.case_figures import (
     Panel,
     case_picture,
     draw_panel,
-    profiles,
     segmentation,
     worst_slices,
 )
@@ -339,13 +338,6 @@ def test_nothing_to_draw_is_told():
     for shown in ({'prediction': masks['prediction']}, {'label': masks['label'], 'prediction': masks['label']}):
         with pytest.raises(NothingToDraw, match='no case has a label'):
             worst_slices([(title, ct, shown, spacing)], WINDOW)
-
-
-@pytest.mark.parametrize('turned', [np.s_[:], np.s_[::-1, ::-1, ::-1], np.s_[:, :, ::2]])
-def test_profiles_are_the_sums_over_slices(turned):
-    mask = np.random.default_rng(0).integers(0, 2, (7, 9, 11)).astype(np.uint8)[turned]
-    for found, others in zip(profiles(mask), ((1, 2), (0, 2), (0, 1))):
-        np.testing.assert_array_equal(found, mask.sum(others))
 
 
 @pytest.mark.parametrize('width', [333, 640, 900, 1201])
