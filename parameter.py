@@ -46,7 +46,7 @@ alpha = 0.33  # weight of the three deep supervision losses (0 or more)
 alpha_decay = 0.8  # factor on alpha every alpha_epochs epochs (above 0, at most 1)
 alpha_epochs = 40  # epochs between two decays of alpha (1 or more)
 batch_size = 1  # samples in one step, over all GPUs (1 or more)
-samples_at_once = 0  # of these on one GPU at a time, the others after them (0 or more; 0 = all): less memory
+micro_batch_size = 0  # of these on one GPU at a time, the others after them (0 or more; 0 = all): less memory
 validation_cases = 0  # cases of the training set held out for the validation Dice (cases, 0 or more)
 validate_every = 10  # epochs between two validations (1 or more); the last is always validated
 samples_per_case = 1  # samples that one epoch draws from each case (1 or more)

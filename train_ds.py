@@ -60,7 +60,7 @@ def main(para):
     held_out = samples.hold_out(para.validation_cases, para.seed)
     used = choose_devices(para.gpu)
     loader = Loader(
-        samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.samples_at_once * len(used)
+        samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.micro_batch_size * len(used)
     )
     network = ResUNet(
         training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing

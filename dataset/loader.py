@@ -18,12 +18,12 @@ class Loader:
 
     Which samples an epoch holds, in which order and from which slices on, is a function of (seed, epoch): a training can go on
     in the middle of an epoch, with another number of workers or ranks, and sees what it would have seen. Under torchrun each rank reads its
-    share of each batch, in parts of at most `at_once` samples (0: in one). A worker that is killed, as for want of memory, costs a warning
+    share of each batch, in parts of at most `micro_batch_size` samples (0: in one). A worker that is killed, as for want of memory, costs a warning
     and one worker; the batches stay the same.
     """
 
-    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False, at_once=0):
-        self.samples, self.batch_size, self.seed, self.at_once = samples, batch_size, seed, at_once
+    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False, micro_batch_size=0):
+        self.samples, self.batch_size, self.seed, self.micro_batch_size = samples, batch_size, seed, micro_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.todo, self.loader = [], None  # keys of the parts to come
         atexit.register(end_workers)
@@ -43,8 +43,8 @@ class Loader:
         own, share = batch[distributed.rank() :: distributed.world_size()], 1 / len(batch)
         if not own:  # fewer samples than ranks: one to be there with, which counts nothing
             own, share = batch[:1], 0.0
-        at_once = self.at_once or len(own)
-        return [own[i : i + at_once] for i in range(0, len(own), at_once)], share
+        micro_batch_size = self.micro_batch_size or len(own)
+        return [own[i : i + micro_batch_size] for i in range(0, len(own), micro_batch_size)], share
 
     def epoch(self, epoch, first=0):
         """(names of the cases, parts) of each batch from the `first` on: all names, and of this rank's parts (CT, labels, share).

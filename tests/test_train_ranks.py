@@ -82,14 +82,14 @@ def alone(training_set):
     return weights(training_set, 'alone'), curve
 
 
-@pytest.mark.parametrize('ranks, at_once', [(2, 0), (2, 1), (3, 1), (1, 1)])
-def test_the_weights_do_not_depend_on_ranks_and_parts(training_set, alone, ranks, at_once):
+@pytest.mark.parametrize('ranks, micro_batch_size', [(2, 0), (2, 1), (3, 1), (1, 1)])
+def test_the_weights_do_not_depend_on_ranks_and_parts(training_set, alone, ranks, micro_batch_size):
     """Four samples a step: two on each of two ranks, at once or one after the other; two, one and one on three."""
-    module = f'{ranks}-{at_once}'
+    module = f'{ranks}-{micro_batch_size}'
     if ranks == 1:
-        out = finish(training_set, module, FLOAT64, **{**OPTIONS, 'samples_at_once': at_once})
+        out = finish(training_set, module, FLOAT64, **{**OPTIONS, 'micro_batch_size': micro_batch_size})
     else:
-        out = ended(torchrun(training_set, ranks, module, samples_at_once=at_once))
+        out = ended(torchrun(training_set, ranks, module, micro_batch_size=micro_batch_size))
     assert (
         len(re.findall('^epoch:', out, re.MULTILINE)) == STEPS and out.count('weights and loss curve written') == 1
     )  # one rank tells

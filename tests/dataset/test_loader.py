@@ -50,8 +50,8 @@ def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
 
 
 @pytest.mark.parametrize('ranks', [1, 2, 3, 5])
-@pytest.mark.parametrize('at_once', [0, 1, 2])
-def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, at_once):
+@pytest.mark.parametrize('micro_batch_size', [0, 1, 2])
+def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, micro_batch_size):
     """Fifteen samples, four a step and three in the last: each counts once, and the shares of a step add up to one."""
     whole = list(Loader(samples, 4).epoch(1))
     monkeypatch.setenv('WORLD_SIZE', str(ranks))
@@ -59,9 +59,9 @@ def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, at_once):
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
         for (names, parts), (all_names, _), step in zip(
-            Loader(samples, 4, at_once=at_once, num_workers=rank % 2).epoch(1), whole, seen
+            Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2).epoch(1), whole, seen
         ):
-            assert names == all_names and parts and all(len(ct) <= (at_once or 4) for ct, _, _ in parts)
+            assert names == all_names and parts and all(len(ct) <= (micro_batch_size or 4) for ct, _, _ in parts)
             step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
     for step, (names, [(cts, _, _)]) in zip(seen, whole):
         counted = [ct for ct, share in step if share]

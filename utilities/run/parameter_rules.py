@@ -52,7 +52,7 @@ RANGES = {  # parameter: (test, what is wanted)
             'phantom_test',
             'keep_saved',
             'validation_cases',
-            'samples_at_once',
+            'micro_batch_size',
             'report_surfaces',
         ),
         NOT_NEGATIVE,
