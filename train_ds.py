@@ -29,6 +29,7 @@ from utilities.image.preprocess import normalise
 from utilities.inference import checkpoint
 from utilities.inference.devices import choose_devices
 from utilities.inference.precision import choose_precision
+from utilities.run.parameter_rules import require_choice
 from utilities.run.script import print_next, run_script
 from utilities.training.deep_supervision import DeepSupervision, Steps
 from utilities.training.training_state import TrainingState, seed_random
@@ -37,6 +38,7 @@ from utilities.viewing.training_monitor import Monitor
 
 
 def main(para):
+    require_choice('loss', para.loss, LOSSES)
     seed_random(para.seed)
     torch.backends.cudnn.benchmark = para.cudnn_benchmark
     lock_folder(para.training_set_path, 'training_set_path', shared=True)

@@ -23,23 +23,12 @@ from utilities.inference.precision import choose_precision
 from utilities.inference.predict_mask import WindowSettings, predict_mask
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest, fingerprint
+from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.script import run_script
 from utilities.viewing.case_panes import CaseBoard
 from utilities.volumes.cases import find_cases, output_name
 from utilities.volumes.checks import check_header
 from utilities.volumes.read_write import read_ct, read_label, write_volume
-
-SETTINGS = (
-    'upper',
-    'lower',
-    'down_scale',
-    'size',
-    'stride',
-    'threshold',
-    'test_slice_thickness',
-    'maximum_hole',
-    'surface_tolerance',
-)
 
 
 def main(para):
@@ -53,7 +42,7 @@ def main(para):
     precision = choose_precision(device, para.precision)
     air = float(normalise(para.lower, para.lower, para.upper))
     windows = WindowSettings(para.size, para.stride, para.threshold, air, para.window_batch, precision)
-    settings = {'precision': str(precision), **{name: getattr(para, name) for name in SETTINGS}}
+    settings = {'precision': str(precision), **settings_of_stage(vars(para), 'prediction')}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
     log_to_file(manifest.folder / 'val.log')
     server = para.visdom_server if distributed.is_main_process() else ''

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from Densecrf.crf import refine_in_box
+from Densecrf.crf import ENGINES, refine_in_box
 from Densecrf.crf_settings import CrfSettings
 from utilities.base.errors import InputError, one_line
 from utilities.base.folder_lock import lock_folder
@@ -16,26 +16,13 @@ from utilities.base.log import log, log_to_file
 from utilities.evaluation.tables import print_tables, score, write_tables
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest
+from utilities.run.parameter_rules import require_choice, settings_of_stage
 from utilities.viewing.case_panes import CaseBoard
 from utilities.volumes.cases import Case, find_cases, find_volumes, output_name
 from utilities.volumes.checks import check_header
 from utilities.volumes.geometry import Geometry, require_same_grid
 from utilities.volumes.read_write import read_ct, read_label, write_volume
 
-SETTINGS = (
-    'lower',
-    'upper',
-    'z_expand',
-    'x_expand',
-    'y_expand',
-    's1',
-    's2',
-    's3',
-    'max_iter',
-    'crf_engine',
-    'crf_tolerance',
-    'surface_tolerance',
-)
 # Peak memory in bytes for a voxel of a CT whose box is most of it; benchmarks/benchmark.py measures it.
 BYTES_PER_VOXEL = {'grid': 20, 'pydensecrf': 60}
 
@@ -89,11 +76,11 @@ class Prediction:
 
 def main(para: SimpleNamespace, dimensions: int) -> int:
     """Run 2D-CRF.py or 3D-CRF.py with the settings `para`; return the exit status."""
+    require_choice('crf_engine', para.crf_engine, ENGINES)
     predictions = find_predictions(para.test_ct_path, para.test_seg_path, para.pred_path, para.spacing_override)
     settings = case_settings(para, dimensions)
-    manifest = Manifest(
-        para.crf_path, {'dimensions': dimensions, **{name: getattr(para, name) for name in SETTINGS}}, 'crf_path'
-    )
+    compared = {'dimensions': dimensions, **settings_of_stage(vars(para), 'crf')}
+    manifest = Manifest(para.crf_path, compared, 'crf_path')
     log_to_file(manifest.folder / f'{dimensions}D-CRF.log')
     board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
     lock_folder(para.pred_path, 'pred_path', shared=True)

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_prepare import check_dataset, get_training_set
 from Densecrf import refine_cases
 from utilities.run.manifest import Manifest
+from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.settings import read_settings
 from utilities.volumes.cases import Case
 from utilities.volumes.read_write import write_volume
@@ -21,9 +22,7 @@ def check(case, folder, para):
 
 
 def prepare(case, folder, para):
-    volumes = get_training_set.training_volumes(
-        case, **{name: getattr(para, name) for name in get_training_set.SETTINGS}
-    )
+    volumes = get_training_set.training_volumes(case, **settings_of_stage(vars(para), 'training_set'))
     for name, volume in zip(('ct', 'seg'), volumes):
         write_volume(folder / f'{name}.nii', *volume)
 

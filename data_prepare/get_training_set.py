@@ -22,19 +22,19 @@ from utilities.image.preprocess import pad_in_plane, resample_ct, z_factor
 from utilities.image.resample import zoom
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest
+from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.script import run_script
 from utilities.volumes.cases import find_cases, label_name
 from utilities.volumes.checks import check_header
 from utilities.volumes.geometry import require_same_grid
 from utilities.volumes.read_write import read_ct, read_label, write_volume
 
-SETTINGS = ('size', 'down_scale', 'expand_slice', 'slice_thickness', 'upper', 'lower', 'grid_tolerance')
 BYTES = 12  # of memory for a voxel of a CT, at most, to slices of a fifth; see benchmarks/benchmark.py
 
 
 def main(para):
     found = find_cases(para.train_ct_path, 'train_ct_path', para.train_seg_path, para.spacing_override)
-    settings = {name: getattr(para, name) for name in SETTINGS}
+    settings = settings_of_stage(vars(para), 'training_set')
     manifest = Manifest(para.training_set_path, settings, 'training_set_path')
     log_to_file(manifest.folder / 'get_training_set.log')
 

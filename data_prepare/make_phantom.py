@@ -17,17 +17,17 @@ import numpy as np
 from data_prepare.phantom import phantom
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest
+from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.script import run_script
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
-SETTINGS = ('phantom_depth', 'phantom_width', 'seed')
 BYTES = 12  # of memory for a voxel, at most
 DIRECTION = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)  # rows run to the front, columns to the patient's right
 
 
 def main(para):
-    settings = {name: getattr(para, name) for name in SETTINGS}
+    settings = settings_of_stage(vars(para), 'phantom')
     numbers = range(para.phantom_train + para.phantom_test)
     folders = {}
     for path, name in (

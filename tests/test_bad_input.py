@@ -106,6 +106,18 @@ def test_missing_and_empty_folders(tmp_path, script, name, empty):
     assert sorted(tmp_path.rglob('*')) == before
 
 
+@pytest.mark.parametrize(
+    'name, parameter, value, suggested',
+    [('train_ds.py', 'loss', 'dice', 'Dice'), ('Densecrf/3D-CRF.py', 'crf_engine', 'gird', 'grid')],
+)
+def test_an_unknown_loss_or_engine_is_one_line(tmp_path, script, name, parameter, value, suggested):
+    done = script(name, **{parameter: value})
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert done.stderr.startswith(f'error: parameter {parameter}: wanted one of ')
+    assert done.stderr.endswith(f'got {value!r}; did you mean {suggested!r}?\n')
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_checkpoint(lits, script):
     torch.save({k: v for k, v in ResUNet(training=False).state_dict().items() if 'map4' not in k}, lits / 'a.pth')
     done = script('val.py', module_path='a.pth', size=16, stride=4)

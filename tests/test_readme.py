@@ -13,6 +13,7 @@ from benchmarks import lits_estimate
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
 from tools import parameter_table
+from utilities.run.parameter_rules import Rule
 from utilities.run.settings import read_settings
 
 README = (ROOT / 'README.md').read_text()
@@ -27,7 +28,7 @@ def test_parameters_of_the_readme_are_those_of_parameter_py():
     assert between('parameters') == parameter_table.table(), 'run: make readme'
     source = (ROOT / 'parameter.py').read_text()
     assigned = {node.targets[0].id: ast.get_source_segment(source, node.value) for node in ast.parse(source).body[1:]}
-    rows = dict(re.findall(r'^\| `(\w+)` \| `(.+?)` \| .{3,} \|$', README, re.MULTILINE))
+    rows = dict(re.findall(r'^\| `(\w+)` \| `(.+?)` \| .{3,} \| .* \|$', README, re.MULTILINE))
     assert list(rows.items()) == list(assigned.items())
 
 
@@ -38,12 +39,14 @@ def test_a_new_parameter_and_its_group_come_into_the_table(tmp_path, monkeypatch
         '# --- fish\nfins = 2  # all\n'
     )
     monkeypatch.setattr('utilities.run.settings.PARAMETER_FILE', file)
+    rules = {'stripes': Rule(('training_set', 'crf')), 'name': Rule(), 'fins': Rule(('check',))}
+    monkeypatch.setattr('utilities.run.parameter_rules.RULES', rules)
     assert parameter_table.table().splitlines()[2:] == [
-        '| **zebra** | | |',
-        r'| `stripes` | `4` | black \| white (1 or more) |',
-        '| `name` | `"a=b"` | of it |',
-        '| **fish** | | |',
-        '| `fins` | `2` | all |',
+        '| **zebra** | | | |',
+        r'| `stripes` | `4` | black \| white (1 or more) | training set, crf |',
+        '| `name` | `"a=b"` | of it |  |',
+        '| **fish** | | | |',
+        '| `fins` | `2` | all | check |',
     ]
 
 

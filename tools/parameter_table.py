@@ -1,4 +1,4 @@
-"""Write the table of all parameters into README.md, from parameter.py.
+"""Write the table of all parameters into README.md, from parameter.py and utilities/run/parameter_rules.py.
 
 Out:  README.md between <!-- parameters --> and <!-- end of parameters -->
 
@@ -11,7 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utilities.base.atomic_write import atomic_write
-from utilities.run.settings import help_text
+from utilities.run.parameter_rules import stage_names
+from utilities.run.settings import read_parameter_groups
 
 README = Path(__file__).resolve().parents[1] / 'README.md'
 
@@ -21,20 +22,19 @@ def main():
     print(f'written: the parameters of {README}')
 
 
-def table():
-    """Every parameter with its default and meaning, a group under its name, as Markdown."""
-    rows = ['| parameter | default | meaning (unit, range) |', '|---|---|---|']
-    _, _, *groups = help_text('parameter.py').split('\n\n')
-    for group in groups:
-        name, *lines = group.splitlines()
-        rows.append(f'| **{name}** | | |')
-        for setting, meaning in zip(lines[::2], lines[1::2]):
-            parameter, default = setting.removeprefix('  --').split('=', 1)
-            rows.append(f'| `{parameter}` | `{in_cell(default)}` | {in_cell(meaning.strip())} |')
+def table() -> str:
+    """Return every parameter with its default, meaning and stages as a Markdown table, a heading row for each group."""
+    rows = ['| parameter | default | meaning (unit, range) | changes |', '|---|---|---|---|']
+    for group, parameters in read_parameter_groups().items():
+        rows.append(f'| **{group}** | | | |')
+        for name, default, comment in parameters:
+            cells = (f'`{name}`', f'`{default}`', comment, stage_names(name))
+            rows.append(f'| {" | ".join(map(escape_cell, cells))} |')
     return '\n'.join(rows)
 
 
-def in_cell(text):
+def escape_cell(text: str) -> str:
+    """Return text for a cell of a Markdown table."""
     return text.replace('|', r'\|')
 
 

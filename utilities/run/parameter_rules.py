@@ -1,122 +1,278 @@
-"""Types and ranges of the parameters."""
+"""The rules of every parameter: its range, and the stages whose output it changes.
 
+Names, defaults and comments stand in parameter.py. A test fails for a parameter without a rule, and for a rule without
+a parameter.
+"""
+
+import difflib
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from utilities.base.errors import InputError
 
-NULLABLE = {'test_slice_thickness'}
-MAX_INTEGER = 2**53  # the largest whole number, so that every one is exact as a float as well
-
-ABOVE_0 = (lambda v: v > 0, 'above 0')
-NOT_NEGATIVE = (lambda v: v >= 0, '0 or more')
-AT_LEAST_1 = (lambda v: v >= 1, '1 or more')
-FACTOR = (lambda v: 0 < v <= 1, 'above 0, at most 1')
-RANGES = {  # parameter: (test, what is wanted)
-    'size': (lambda v: v >= 8 and v % 8 == 0, 'a multiple of 8, since the network halves it three times'),
-    'down_scale': (lambda v: 1e-4 < v <= 1 and abs(1 / v - round(1 / v)) < 1e-6, '1 / integer, such as 1, 0.5 or 0.25'),
-    'drop_rate': (lambda v: 0 <= v < 1, '0 to below 1'),
-    'threshold': (lambda v: 0 < v < 1, 'above 0, below 1'),
-    'gpu': (lambda v: re.fullmatch(r'(\d+(,\d+)*)?', v.replace(' ', '')), "numbers of GPUs, as in '0' or '0,1', or ''"),
-    'loss': (lambda v: v in LOSS_NAMES, 'one of Dice, ELDice, Jaccard, SS, Tversky, Hybrid, BCE, WCE'),
-    'resume': (lambda v: v in ('', 'auto', 'changed'), "'auto', 'changed' or ''"),
-    'crf_engine': (lambda v: v in ('grid', 'pydensecrf'), "'grid' or 'pydensecrf'"),
-    'crf_tolerance': (lambda v: 0 <= v < 1, '0 to below 1'),
-    'dask_scheduler': (
-        lambda v: re.fullmatch(r'|(tcp|tls)://\S+:\d+|.+\.json', v),
-        "'tcp://host:8786', a scheduler file (.json) or ''",
-    ),
-    'precision': (lambda v: v in ('auto', 'float32', 'bf16', 'fp16'), "'auto', 'float32', 'bf16' or 'fp16'"),
-    'visdom_port': (lambda v: 1 <= v <= 65535, '1 to 65535'),
-    'phantom_depth': (lambda v: v >= 16, '16 or more'),
-    'phantom_width': (lambda v: v >= 16, '16 or more'),
-    'learning_rate_decay': (lambda v: all(type(e) is int and e > 0 for e in v), 'a list of epochs'),
-    'spacing_override': (
-        lambda v: all(type(name) is str and is_spacing(spacing) for name, spacing in v.items()),
-        "three numbers above 0 (mm) for a case, as in {'volume-28': [0.7, 0.7, 1.25]}",
-    ),
-    'test_slice_thickness': (lambda v: v is None or v > 0, 'above 0, or None'),
-    **dict.fromkeys(('slice_thickness', 'learning_rate', 's1', 's2', 's3', 'grid_tolerance'), ABOVE_0),
-    **dict.fromkeys(
-        (
-            'expand_slice',
-            'alpha',
-            'num_workers',
-            'seed',
-            'maximum_hole',
-            'surface_tolerance',
-            'z_expand',
-            'x_expand',
-            'y_expand',
-            'phantom_train',
-            'phantom_test',
-            'keep_saved',
-            'validation_cases',
-            'micro_batch_size',
-            'report_surfaces',
-        ),
-        NOT_NEGATIVE,
-    ),
-    **dict.fromkeys(
-        (
-            'Epoch',
-            'alpha_epochs',
-            'batch_size',
-            'samples_per_case',
-            'save_every',
-            'print_every',
-            'validate_every',
-            'stride',
-            'max_iter',
-            'window_batch',
-        ),
-        AT_LEAST_1,
-    ),
-    **dict.fromkeys(('learning_rate_factor', 'alpha_decay'), FACTOR),
+STAGES = {  # stage: the script that runs it
+    'phantom': 'data_prepare/make_phantom.py',
+    'check': 'data_prepare/check_dataset.py',
+    'analysis': 'data_prepare/analyse_dataset.py',
+    'training_set': 'data_prepare/get_training_set.py',
+    'training': 'train_ds.py',
+    'prediction': 'val.py',
+    'crf': 'Densecrf/2D-CRF.py and Densecrf/3D-CRF.py',
+    'figures': 'scripts/draw_figures.py',
+    'report': 'scripts/write_report.py',
 }
-LOSS_NAMES = ('Dice', 'ELDice', 'Jaccard', 'SS', 'Tversky', 'Hybrid', 'BCE', 'WCE')
+MAX_INTEGER = 2**53  # Every whole number up to this one is exact as a float, too.
+TYPE_NAMES = {
+    float: 'a number',
+    int: 'a whole number',
+    bool: 'True or False',
+    str: 'a string',
+    list: 'a list',
+    dict: 'a dict',
+}
 
 
-def checked_value(name, value, default):
-    """The value, an int made a float where one is wanted; InputError if its type or range is wrong."""
+class Range(NamedTuple):
+    """The values that a parameter may have: a test, and the words for it in the comment and in error messages."""
+
+    contains: Callable[[Any], bool]
+    words: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What holds for the values of one parameter.
+
+    Args:
+        changes: Stages whose output another value changes; none if it changes only speed, place or looks.
+        range: None if every value of the right type is valid.
+        compared: Stages that compare the value with that of an earlier run, to recognise finished work or to resume
+            a training; None means all of `changes`. It is () for a parameter that says which files or cases to use,
+            or how far to go on: there the files and cases themselves are compared.
+        is_optional: Whether None is valid besides the type of the default.
+    """
+
+    changes: tuple[str, ...] = ()
+    range: Range | None = None
+    compared: tuple[str, ...] | None = None
+    is_optional: bool = False
+
+
+def choice_of(*values: str) -> Range:
+    """Return the range of a parameter that takes one of these strings."""
+    return Range(lambda value: value in values, f'{", ".join(map(repr, values[:-1]))} or {values[-1]!r}')
+
+
+def is_spacing(value: Any) -> bool:
+    """Return whether a value is a voxel spacing (x, y, z) in mm."""
+    return (
+        type(value) in (list, tuple)
+        and len(value) == 3
+        and all(type(length) in (int, float) and 0 < length < 1000 for length in value)
+    )
+
+
+def is_inverse_integer(value: float) -> bool:
+    """Return whether a value is 1 / integer, but for rounding."""
+    return 1e-4 < value <= 1 and abs(1 / value - round(1 / value)) < 1e-6
+
+
+def are_spacings(value: dict) -> bool:
+    """Return whether a value maps case names to spacings."""
+    return all(type(name) is str and is_spacing(spacing) for name, spacing in value.items())
+
+
+ABOVE_0 = Range(lambda value: value > 0, 'above 0')
+AT_LEAST_0 = Range(lambda value: value >= 0, '0 or more')
+AT_LEAST_1 = Range(lambda value: value >= 1, '1 or more')
+AT_LEAST_16 = Range(lambda value: value >= 16, '16 or more')
+DECAY_FACTOR = Range(lambda value: 0 < value <= 1, 'above 0, at most 1')
+SHARE = Range(lambda value: 0 <= value < 1, '0 to below 1')
+
+# The stages that read CT volumes.
+READ_TRAINING_CASES = ('check', 'analysis', 'training_set')
+READ_TEST_CASES = ('check', 'prediction', 'crf', 'figures', 'report')
+READ_CASES = (*READ_TRAINING_CASES, *READ_TEST_CASES[1:])
+
+RULES = {
+    # Paths.
+    'train_ct_path': Rule(READ_TRAINING_CASES, compared=()),
+    'train_seg_path': Rule(READ_TRAINING_CASES, compared=()),
+    'test_ct_path': Rule(READ_TEST_CASES, compared=()),
+    'test_seg_path': Rule(READ_TEST_CASES, compared=()),
+    'training_set_path': Rule(('training',), compared=()),
+    'pred_path': Rule(('crf', 'figures', 'report'), compared=()),
+    'crf_path': Rule(('figures', 'report'), compared=()),
+    'module_path': Rule(('prediction', 'report'), compared=()),
+    'module_dir': Rule(('figures',), compared=()),
+    'figure_path': Rule(),
+    'check_path': Rule(),
+    # Geometry of the cases.
+    'spacing_override': Rule(
+        READ_CASES,
+        Range(are_spacings, "x, y, z in mm, as in {'volume-28': [0.7, 0.7, 1.25]}"),
+        compared=(),
+    ),
+    # Every run checks the grids of all its cases anew. The training set's records hold the tolerance all the same.
+    'grid_tolerance': Rule(READ_CASES, ABOVE_0, compared=('training_set',)),
+    # Phantoms.
+    'phantom_train': Rule(('phantom',), AT_LEAST_0, compared=()),
+    'phantom_test': Rule(('phantom',), AT_LEAST_0, compared=()),
+    'phantom_depth': Rule(('phantom',), AT_LEAST_16),
+    'phantom_width': Rule(('phantom',), AT_LEAST_16),
+    # Training set.
+    'size': Rule(
+        ('check', 'training_set', 'training', 'prediction'),
+        Range(lambda value: value >= 8 and value % 8 == 0, 'a multiple of 8'),
+    ),
+    'down_scale': Rule(
+        ('training_set', 'training', 'prediction'),
+        Range(is_inverse_integer, '1 / integer, such as 1, 0.5 or 0.25'),
+    ),
+    'expand_slice': Rule(('check', 'training_set'), AT_LEAST_0),
+    'slice_thickness': Rule(('check', 'training_set'), ABOVE_0),
+    'upper': Rule(('analysis', 'training_set', 'training', 'prediction', 'crf', 'figures', 'report')),
+    'lower': Rule(('analysis', 'training_set', 'training', 'prediction', 'crf', 'figures', 'report')),
+    # Network and training.
+    'drop_rate': Rule(('training',), SHARE),
+    'loss': Rule(('training',)),  # train_ds.py looks it up in loss.LOSSES.
+    'learning_rate': Rule(('training',), ABOVE_0),
+    'learning_rate_decay': Rule(
+        ('training',),
+        Range(lambda value: all(type(epoch) is int and epoch > 0 for epoch in value), 'a list of epochs'),
+    ),
+    'learning_rate_factor': Rule(('training',), DECAY_FACTOR),
+    'alpha': Rule(('training',), AT_LEAST_0),
+    'alpha_decay': Rule(('training',), DECAY_FACTOR),
+    'alpha_epochs': Rule(('training',), AT_LEAST_1),
+    'Epoch': Rule(('training',), AT_LEAST_1, compared=()),
+    'batch_size': Rule(('training',), AT_LEAST_1),
+    'samples_per_case': Rule(('training',), AT_LEAST_1),
+    'validation_cases': Rule(('training',), AT_LEAST_0),
+    'validate_every': Rule(('training',), AT_LEAST_1),
+    'seed': Rule(('phantom', 'training'), AT_LEAST_0),
+    'pretrained_path': Rule(('training',)),
+    'resume': Rule(('training',), choice_of('auto', 'changed', ''), compared=()),
+    'save_every': Rule(('training',), AT_LEAST_1, compared=()),
+    'keep_saved': Rule(('training',), AT_LEAST_0, compared=()),
+    # Speed and memory.
+    'gpu': Rule(
+        range=Range(
+            lambda value: re.fullmatch(r'(\d+(,\d+)*)?', value.replace(' ', '')),
+            "numbers such as '0' or '0,1', or ''",
+        )
+    ),
+    # val.py records the number format that 'auto' chose.
+    'precision': Rule(('training', 'prediction'), choice_of('auto', 'float32', 'bf16', 'fp16'), compared=('training',)),
+    'micro_batch_size': Rule(range=AT_LEAST_0),
+    'window_batch': Rule(range=AT_LEAST_1),
+    'checkpointing': Rule(),
+    'compile': Rule(),
+    'cudnn_benchmark': Rule(),
+    'pin_memory': Rule(),
+    'num_workers': Rule(range=AT_LEAST_0),
+    'dask_scheduler': Rule(
+        range=Range(
+            lambda value: re.fullmatch(r'|(tcp|tls)://\S+:\d+|.+\.json', value),
+            "tcp://host:8786, a scheduler file (.json) or ''",
+        )
+    ),
+    # What a run prints and shows.
+    'print_every': Rule(range=AT_LEAST_1),
+    'visdom_server': Rule(),
+    'visdom_port': Rule(range=Range(lambda value: 1 <= value <= 65535, '1 to 65535')),
+    # Prediction and report.
+    'threshold': Rule(('training', 'prediction'), Range(lambda value: 0 < value < 1, 'above 0, below 1')),
+    'stride': Rule(('prediction',), AT_LEAST_1),
+    'maximum_hole': Rule(('prediction',), AT_LEAST_0),
+    'test_slice_thickness': Rule(
+        ('prediction',), Range(lambda value: value is None or value > 0, 'above 0, or None'), is_optional=True
+    ),
+    'surface_tolerance': Rule(('prediction', 'crf'), AT_LEAST_0),
+    'report_surfaces': Rule(('report',), AT_LEAST_0),
+    # Dense CRF.
+    'z_expand': Rule(('crf',), AT_LEAST_0),
+    'x_expand': Rule(('crf',), AT_LEAST_0),
+    'y_expand': Rule(('crf',), AT_LEAST_0),
+    'max_iter': Rule(('crf',), AT_LEAST_1),
+    's1': Rule(('crf',), ABOVE_0),
+    's2': Rule(('crf',), ABOVE_0),
+    's3': Rule(('crf',), ABOVE_0),
+    'crf_engine': Rule(('crf',)),  # Densecrf/crf.py looks it up in ENGINES.
+    'crf_tolerance': Rule(('crf',), SHARE),
+}
+RENAMED = {'samples_at_once': 'micro_batch_size'}  # old name: today's
+
+
+def settings_of_stage(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """Return the settings that a stage compares with those of an earlier run.
+
+    Args:
+        settings: Values by the names of the parameters, such as vars(para).
+        stage: A key of STAGES.
+    """
+    compared = {
+        name for name, rule in RULES.items() if stage in (rule.changes if rule.compared is None else rule.compared)
+    }
+    return {name: value for name, value in settings.items() if name in compared}
+
+
+def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an earlier run under today's names of the parameters."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def stage_names(name: str) -> str:
+    """Return the stages whose output a parameter changes, separated by commas; '' if there are none."""
+    return ', '.join(stage.replace('_', ' ') for stage in RULES[name].changes)
+
+
+def validate_value(name: str, value: Any, default: Any) -> Any:
+    """Return the value of a parameter, a whole number as a float if the default is one.
+
+    Raises InputError if its type or range is wrong.
+    """
+    rule = RULES[name]
     if type(value) is int and abs(value) > MAX_INTEGER:
         raise InputError(f'parameter {name}: wanted a number up to {MAX_INTEGER}, got one of {value.bit_length()} bits')
     if type(default) is float and type(value) is int:
         value = float(value)
-    if type(value) is not type(default) and not (value is None and name in NULLABLE):
+    if type(value) is not type(default) and not (value is None and rule.is_optional):
         raise InputError(f'parameter {name}: wanted {type_name(name, default)}, got {value!r:.80}')
     if type(value) is float and value - value != 0:
         raise InputError(f'parameter {name}: wanted a finite number, got {value!r:.80}')
-    if type(value) is str and not is_text(value):
+    if type(value) is str and not is_file_name_text(value):
         raise InputError(f'parameter {name}: wanted text that can be the name of a file, got {value[:60]!r}')
-    test, wanted = RANGES.get(name, (lambda v: True, ''))
-    if not test(value):
-        raise InputError(f'parameter {name}: wanted {wanted}, got {value!r:.80}')
+    if rule.range and not rule.range.contains(value):
+        raise InputError(f'parameter {name}: wanted {rule.range.words}, got {value!r:.80}')
     return value
 
 
-def is_text(value):
+def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise InputError unless the value of a parameter is one of the names in a registry."""
+    if value not in choices:
+        raise InputError(
+            f'parameter {name}: wanted one of {", ".join(choices)}, got {value!r:.80}{suggestion(value, choices)}'
+        )
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Return '; did you mean ...?' with the most similar of the names; '' if none is similar."""
+    similar = difflib.get_close_matches(name, names, 1, 0.5)
+    return f'; did you mean {similar[0]!r}?' if similar else ''
+
+
+def is_file_name_text(value: str) -> bool:
+    """Return whether a string can be (part of) the name of a file."""
     try:
         return b'\0' not in os.fsencode(value)
     except UnicodeEncodeError:
         return False
 
 
-def is_spacing(value):
-    return (
-        type(value) in (list, tuple)
-        and len(value) == 3
-        and all(type(v) in (int, float) and 0 < v < 1000 for v in value)
-    )
-
-
-def type_name(name, default):
-    names = {
-        float: 'a number',
-        int: 'a whole number',
-        bool: 'True or False',
-        str: 'a string',
-        list: 'a list',
-        dict: 'a dict',
-    }
-    return names[type(default)] + (' or None' if name in NULLABLE else '')
+def type_name(name: str, default: Any) -> str:
+    """Return the words for the type of a parameter."""
+    return TYPE_NAMES[type(default)] + (' or None' if RULES[name].is_optional else '')

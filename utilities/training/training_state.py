@@ -13,31 +13,9 @@ import torch
 from utilities.base import distributed
 from utilities.base.errors import InputError
 from utilities.inference import checkpoint
+from utilities.run.parameter_rules import settings_of_stage, with_current_names
 from utilities.training import save_checkpoint
 from utilities.training.curve import COLUMNS
-
-# a training that goes on with another value of these is another training
-DECISIVE = (
-    'size',
-    'down_scale',
-    'upper',
-    'lower',
-    'drop_rate',
-    'learning_rate',
-    'learning_rate_decay',
-    'learning_rate_factor',
-    'alpha',
-    'alpha_decay',
-    'alpha_epochs',
-    'batch_size',
-    'samples_per_case',
-    'loss',
-    'precision',
-    'pretrained_path',
-    'seed',
-    'validation_cases',
-    'validate_every',
-)
 
 OURS = re.compile(r'net[\w.-]+\.pth')
 QUEUE = 3  # files, at most, that wait to be written: each holds a copy of the weights
@@ -151,11 +129,11 @@ class TrainingState:
 
     def differences(self, state):
         """What of `state` changes the result and is not as now, in words."""
-        before, now = state['parameters'], self.parameters
+        before = with_current_names(state['parameters'])
         found = [
-            f'{name} {before[name]!r}, now {now[name]!r}'
-            for name in DECISIVE
-            if name in before and before[name] != now[name]
+            f'{name} {before[name]!r}, now {value!r}'
+            for name, value in settings_of_stage(self.parameters, 'training').items()
+            if name in before and before[name] != value
         ]
         if state['samples'] != self.samples:
             found.append(f'{len(state["samples"])} cases in training_set_path, now {len(self.samples)} or others')

@@ -8,17 +8,81 @@ import sys
 
 import pytest
 
+from Densecrf.crf import ENGINES
+from loss import LOSSES
 from tests.conftest import ROOT, SCRIPTS
 from utilities.base.errors import InputError, one_line
-from utilities.run.parameter_rules import RANGES
-from utilities.run.settings import PARAMETER_FILE, help_text, read_settings
+from utilities.run.parameter_rules import RENAMED, RULES, STAGES, require_choice, settings_of_stage
+from utilities.run.settings import PARAMETER_FILE, help_text, read_parameter_groups, read_settings
 
 
 def test_defaults_are_those_of_parameter_py():
     namespace = {}
     exec(compile(ast.parse(PARAMETER_FILE.read_text()), 'parameter.py', 'exec'), namespace)
     assert vars(read_settings([])) == {k: v for k, v in namespace.items() if not k.startswith('__')}
-    assert set(RANGES) <= set(namespace)
+
+
+def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
+    assert set(RULES) == set(vars(read_settings([])))
+    for name, rule in RULES.items():
+        assert len(set(rule.changes)) == len(rule.changes) and set(rule.changes) <= set(STAGES), name
+        assert set(rule.compared or ()) <= set(rule.changes), name
+
+
+def test_comments_give_the_range_of_the_rule():
+    comments = {text.name: text.comment for group in read_parameter_groups().values() for text in group}
+    assert comments.keys() == RULES.keys()
+    for name, rule in RULES.items():
+        assert rule.range is None or rule.range.words in comments[name]
+    assert all(name in comments['loss'] for name in LOSSES)
+    assert all(name in comments['crf_engine'] for name in ENGINES)
+
+
+@pytest.mark.parametrize(
+    'stage, names',
+    [
+        ('phantom', 'phantom_depth phantom_width seed'),
+        ('training_set', 'size down_scale expand_slice slice_thickness upper lower grid_tolerance'),
+        (
+            'training',
+            'size down_scale upper lower drop_rate learning_rate learning_rate_decay learning_rate_factor alpha '
+            'alpha_decay alpha_epochs batch_size samples_per_case loss precision pretrained_path seed '
+            'validation_cases validate_every threshold',
+        ),
+        (
+            'prediction',
+            'upper lower down_scale size stride threshold test_slice_thickness maximum_hole surface_tolerance',
+        ),
+        (
+            'crf',
+            'lower upper z_expand x_expand y_expand s1 s2 s3 max_iter crf_engine crf_tolerance surface_tolerance',
+        ),
+    ],
+)
+def test_results_of_earlier_versions_are_recognised(stage, names):
+    """The names that earlier versions recorded: with others, every finished case would be made again."""
+    settings = vars(read_settings([]))
+    assert settings_of_stage(settings, stage) == {name: settings[name] for name in names.split()}
+
+
+def test_a_renamed_parameter_is_refused_with_its_new_name(tmp_path):
+    message = 'parameter samples_at_once: is now called micro_batch_size'
+    with pytest.raises(InputError, match=message):
+        read_settings(['--samples_at_once=2'])
+    (tmp_path / 'old.py').write_text('samples_at_once = 2\n')
+    with pytest.raises(InputError, match=message):
+        read_settings([f'--parameters={tmp_path / "old.py"}'])
+    assert set(RENAMED.values()) <= set(RULES) and not set(RENAMED) & set(RULES)
+
+
+def test_a_choice_is_looked_up_in_its_registry():
+    require_choice('loss', 'Dice', LOSSES)
+    with pytest.raises(
+        InputError, match="parameter loss: wanted one of Dice, .*, WCE, got 'dice'; did you mean 'Dice'"
+    ):
+        require_choice('loss', 'dice', LOSSES)
+    with pytest.raises(InputError, match="got '#'$"):
+        require_choice('loss', '#', LOSSES)
 
 
 def test_a_later_value_wins(tmp_path):
@@ -41,7 +105,7 @@ def test_a_later_value_wins(tmp_path):
         ('--down_scale=0.4', '1 / integer'),
         ('--pin_memory=1', 'True or False'),
         ('--threshold=1.0', 'below 1'),
-        ('--loss=dice', 'Tversky'),
+        ('--resume=no', "wanted 'auto', 'changed' or '', got 'no'"),
         ('--stride=49', 'at most size'),
         ('--upper=-200', 'below upper'),
         ('--learning_rate=1e999', 'finite'),
@@ -258,7 +322,7 @@ def test_experiments_are_valid():
 
 
 def test_a_value_without_end_is_told_in_a_line_one_can_read(tmp_path):
-    (tmp_path / 'long.py').write_text(f"loss = '{'x' * 10**5}'\n")
+    (tmp_path / 'long.py').write_text(f"precision = '{'x' * 10**5}'\n")
     with pytest.raises(InputError) as error:
         read_settings([f'--parameters={tmp_path / "long.py"}'])
-    assert len(str(error.value)) < 400 and 'loss' in str(error.value)
+    assert len(str(error.value)) < 400 and 'precision' in str(error.value)

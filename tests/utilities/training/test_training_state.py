@@ -7,6 +7,7 @@ import torch
 
 from utilities.base.errors import InputError
 from utilities.inference import checkpoint
+from utilities.run.parameter_rules import RENAMED
 from utilities.training import save_checkpoint
 from utilities.training.curve import COLUMNS
 from utilities.training.training_state import TrainingState, seed_random
@@ -29,8 +30,8 @@ def step(state):
     state.step += 1
 
 
-def trained(folder):
-    state = training(folder)
+def trained(folder, parameters=PARAMETERS):
+    state = training(folder, parameters)
     for _ in range(3):
         step(state)
     state.epoch, state.batch, state.best, state.saved = 1, 1, 0.25, ['net1-0.2-0.2.pth']
@@ -82,6 +83,23 @@ def test_what_changes_the_result_is_told(tmp_path):
     with pytest.raises(InputError, match='1 cases in training_set_path'):
         training(tmp_path, samples=[['volume-0', 21]]).resume('auto')
     assert training(tmp_path, {**PARAMETERS, 'learning_rate': 0.01}).resume('changed')
+
+
+def test_a_state_with_the_old_name_of_a_parameter_is_resumed(tmp_path):
+    trained(tmp_path, {**PARAMETERS, 'samples_at_once': 1})
+    resumed = training(tmp_path, {**PARAMETERS, 'micro_batch_size': 2})
+    resumed.save(resumed.resume('auto'))
+    resumed.finish()
+    saved = checkpoint.load_checkpoint(tmp_path / 'last.pth')
+    assert saved['step'] == 3 and saved['parameters'] == {**PARAMETERS, 'micro_batch_size': 2}
+
+
+def test_old_names_are_compared_under_their_new_ones(tmp_path, monkeypatch):
+    trained(tmp_path)
+    monkeypatch.setitem(RENAMED, 'learning_rate', 'alpha')
+    with pytest.raises(InputError, match='alpha 0.001, now 0.002'):
+        training(tmp_path, {'alpha': 0.002, 'num_workers': 2}).resume('auto')
+    assert training(tmp_path, {'alpha': 0.001, 'num_workers': 2}).resume('auto')
 
 
 def place(state, *keys):
