@@ -25,7 +25,7 @@ from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest, fingerprint
 from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.script import run_script
-from utilities.viewing.case_panes import CaseBoard
+from utilities.viewing.case_panes import CasePanes
 from utilities.volumes.cases import find_cases, output_name
 from utilities.volumes.checks import check_header
 from utilities.volumes.read_write import read_ct, read_label, write_volume
@@ -46,7 +46,7 @@ def main(para):
     manifest = Manifest(para.pred_path, settings, 'pred_path')
     log_to_file(manifest.folder / 'val.log')
     server = para.visdom_server if distributed.is_main_process() else ''
-    board = CaseBoard(manifest.folder, server, para.visdom_port, vars(para))
+    panes = CasePanes(manifest.folder, server, para.visdom_port, vars(para))
 
     def inputs(case):
         return [*case.files, case.spacing, loaded]
@@ -80,7 +80,7 @@ def main(para):
         return manifest.add(name, inputs(case), [f'{name}.nii'], row)
 
     def show(case, record):
-        board.add(case, {'prediction': manifest.folder / f'{output_name(case.name, "pred")}.nii'}, record['row'])
+        panes.add(case, {'prediction': manifest.folder / f'{output_name(case.name, "pred")}.nii'}, record['row'])
 
     # on a CPU the network takes all cores, and the next case only memory
     predicted, failures = run_cases.run_cases(
@@ -97,7 +97,7 @@ def main(para):
                 weights=str(weights),
             )
         )
-    board.close()
+    panes.close()
     return script.report_results(len(predicted), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
 
 

@@ -17,7 +17,7 @@ from utilities.evaluation.tables import print_tables, score, write_tables
 from utilities.run import run_cases, script
 from utilities.run.manifest import Manifest
 from utilities.run.parameter_rules import require_choice, settings_of_stage
-from utilities.viewing.case_panes import CaseBoard
+from utilities.viewing.case_panes import CasePanes
 from utilities.volumes.cases import Case, find_cases, find_volumes, output_name
 from utilities.volumes.checks import check_header
 from utilities.volumes.geometry import Geometry, require_same_grid
@@ -82,7 +82,7 @@ def main(para: SimpleNamespace, dimensions: int) -> int:
     compared = {'dimensions': dimensions, **settings_of_stage(vars(para), 'crf')}
     manifest = Manifest(para.crf_path, compared, 'crf_path')
     log_to_file(manifest.folder / f'{dimensions}D-CRF.log')
-    board = CaseBoard(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
+    panes = CasePanes(manifest.folder, para.visdom_server, para.visdom_port, vars(para))
     lock_folder(para.pred_path, 'pred_path', shared=True)
 
     records, failures = run_cases.run_cases(
@@ -91,13 +91,13 @@ def main(para: SimpleNamespace, dimensions: int) -> int:
         f'{dimensions}D CRF',
         check=partial(check_prediction, grid_tolerance=para.grid_tolerance),
         done=partial(find_record, manifest=manifest),
-        after=partial(show_masks, board=board, folder=manifest.folder),
+        after=partial(show_masks, panes=panes, folder=manifest.folder, crf_name=f'{dimensions}D CRF'),
         workers=run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES_PER_VOXEL[para.crf_engine]),
     )
     if records:
         rows = [record['row'] for record in records]
         print_tables(*write_tables(manifest.folder, 'result-post-processing', rows, vars(para), failures))
-    board.close()
+    panes.close()
     return script.report_results(len(records), failures, para.crf_path, 'python scripts/draw_figures.py')
 
 
@@ -169,7 +169,7 @@ def read_mask(
     return mask
 
 
-def show_masks(prediction: Prediction, record: dict, board: CaseBoard, folder: Path) -> None:
+def show_masks(prediction: Prediction, record: dict, panes: CasePanes, folder: Path, crf_name: str) -> None:
     """Show the predicted and the refined mask of a case in visdom."""
-    masks = {'prediction': prediction.mask_path, 'CRF': folder / f'{prediction.output_name}.nii'}
-    board.add(prediction.case, masks, record['row'])
+    masks = {'prediction': prediction.mask_path, crf_name: folder / f'{prediction.output_name}.nii'}
+    panes.add(prediction.case, masks, record['row'])

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.benchmark import FOLDER
 from benchmarks.predict import STRIDE
-from scripts.draw_figures import MOST
+from scripts.draw_figures import MAX_CASES
 from tools.parameter_table import put_into_readme
 from utilities.inference.sliding_window import window_starts
 from utilities.run.settings import read_settings
@@ -58,7 +58,7 @@ def table(results):
     long_val = 'val.py, 1,000 x 512 x 512, a stand-in for the network'
     (check, check_memory), (figures, figures_memory), (report, report_memory) = (
         script('check_dataset.py', CASES),
-        script('draw_figures.py', MOST),
+        script('draw_figures.py', MAX_CASES),
         script('write_report.py', TEST),
     )
     crf = {kind: script(f'{kind}-CRF.py', TEST) for kind in ('2D', '3D')}
@@ -128,7 +128,7 @@ nothing written. Assumed:
 - Training set: {LIVER} mm a case hold the liver and the slices on both sides. Its time grows with a case's slices, and so does its
   memory, which is the longest case's, over that of Python.
 - Check, CRF, figures, report: whole scripts on 1 and on 3 phantoms of {MEAN} slices, so what they take to start and what each
-  case adds, all files in memory: the wait for a disk comes on top. The figures show {MOST} cases, however many there are. Memory of the
+  case adds, all files in memory: the wait for a disk comes on top. The figures show {MAX_CASES} cases, however many there are. Memory of the
   check: the longest case's, as if Python's own grew as well, so rather too much.
 - Training: {para.Epoch:,} epochs of {TRAIN} steps. Written: the networks kept, each {WEIGHTS / 1e6:.0f} MB. Memory: without a GPU, and
   without the processes that read samples.

@@ -365,9 +365,9 @@ def monitored_training(folder, repeats):
     from utilities.inference.devices import choose_devices
     from utilities.inference.predict_mask import WindowSettings, predict_mask
     from utilities.viewing.training_monitor import FIGURE_EVERY, Monitor
-    from utilities.viewing.visdom_front_end import complete, static_folder
+    from utilities.viewing.visdom_front_end import find_static_folder, is_complete
 
-    if not complete(static_folder()):
+    if not is_complete(find_static_folder()):
         return None
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))

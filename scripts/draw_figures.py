@@ -19,27 +19,26 @@ from utilities.base.errors import InputError, one_line
 from utilities.base.log import log
 from utilities.evaluation.tables import in_cell
 from utilities.run.script import print_next, run_script
-from utilities.viewing.case_figures import segmentation, worst_slices
+from utilities.viewing.case_figures import draw_segmentations, draw_worst_slices
+from utilities.viewing.case_volumes import read_case
 from utilities.viewing.figure_files import NothingToDraw, read_table, save_figure
-from utilities.viewing.table_figures import bland_altman, box_plots
-from utilities.viewing.training_figure import loss_curve
+from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
+from utilities.viewing.training_figure import draw_loss_curve
 from utilities.volumes.cases import find_cases, output_name
-from utilities.volumes.geometry import patient_view, require_same_grid
 from utilities.volumes.headers import ENDINGS
-from utilities.volumes.read_write import read_ct, read_label
 
-MOST = 3  # cases in a figure
+MAX_CASES = 3  # cases in a figure
 NUMBERS = ['dice', 'assd', 'volume_ml', 'label_volume_ml']  # of a table
 
 
 def main(para):
     window, failures = (para.lower, para.upper), {}
     figures = {
-        'loss_curve': lambda: loss_curve(present(Path(para.module_dir) / 'loss.csv', 'train_ds.py')),
-        'segmentation-result': lambda: segmentation(read_each(typical_cases(para), para, failures), window),
-        'worst-slices': lambda: worst_slices(read_each(worst_cases(para), para, failures), window),
-        'bland-altman': lambda: bland_altman(tables(para)),
-        'box-plots': lambda: box_plots(tables(para)),
+        'loss_curve': lambda: draw_loss_curve(present(Path(para.module_dir) / 'loss.csv', 'train_ds.py')),
+        'segmentation-result': lambda: draw_segmentations(read_each(typical_cases(para), para, failures), window),
+        'worst-slices': lambda: draw_worst_slices(read_each(worst_cases(para), para, failures), window),
+        'bland-altman': lambda: draw_bland_altman(tables(para)),
+        'box-plots': lambda: draw_box_plots(tables(para)),
     }
     written = 0
     for name, make in figures.items():
@@ -95,51 +94,40 @@ def predicted_cases(para):
 
 
 def typical_cases(para):
-    """MOST pairs (case, title): the best, the median and the worst, then those without Dice."""
+    """MAX_CASES pairs (case, title): the best, the median and the worst, then those without Dice."""
     cases, dice = predicted_cases(para)
     scored = sorted((case for case in cases if case.name in dice), key=lambda case: -dice[case.name])
     n = len(scored)
     places = (
         {0: f'best of {n}', n // 2: f'median of {n}', n - 1: f'worst of {n}'}
-        if n >= MOST
+        if n >= MAX_CASES
         else dict.fromkeys(range(n), '')
     )
     chosen = [(scored[place], f'{scored[place].name}  {text}') for place, text in places.items()]
-    return (chosen + [(case, case.name) for case in cases if case.name not in dice])[:MOST]
+    return (chosen + [(case, case.name) for case in cases if case.name not in dice])[:MAX_CASES]
 
 
 def worst_cases(para):
-    """MOST pairs (case, title) of cases with label, the lowest Dice first, then those of unknown Dice."""
+    """MAX_CASES pairs (case, title) of cases with label, the lowest Dice first, then those of unknown Dice."""
     cases, dice = predicted_cases(para)
     labelled = [case for case in cases if case.label]
     if not labelled:
         raise NothingToDraw(f'{para.test_seg_path}: no labels of the predicted cases; set test_seg_path')
-    return [(case, case.name) for case in sorted(labelled, key=lambda case: dice.get(case.name, 2))[:MOST]]
+    return [(case, case.name) for case in sorted(labelled, key=lambda case: dice.get(case.name, 2))[:MAX_CASES]]
 
 
 def read_each(chosen, para, failures):
     """One case after the other, as figures want them; of those that cannot be read, the reason goes to failures."""
     for case, title in chosen:
         try:
-            yield read_case(case, title, para)  # no name for it here: it would stay in memory while the next is read
+            yield read_masks(case, title, para)  # no name for it here: it would stay in memory while the next is read
         except InputError as why:
             failures[case.name] = why
 
 
-def read_case(case, title, para):
-    ct, geometry = read_ct(case.ct, para.lower, para.upper, case.spacing)
-    paths = {
-        'label': case.label,
-        'prediction': mask_file(para.pred_path, case, 'pred'),
-        'CRF': mask_file(para.crf_path, case, 'crf'),
-    }
-    masks = {}
-    for name, path in paths.items():
-        if path:
-            mask, mask_geometry = read_label(path, case.spacing)
-            require_same_grid(path, mask.shape, mask_geometry, case.ct, ct.shape, geometry, para.grid_tolerance)
-            masks[name] = patient_view(mask, geometry)
-    return title, patient_view(ct, geometry), masks, geometry.spacing
+def read_masks(case, title, para):
+    masks = {'prediction': mask_file(para.pred_path, case, 'pred'), 'CRF': mask_file(para.crf_path, case, 'crf')}
+    return read_case(case, masks, (para.lower, para.upper), para.grid_tolerance, title)
 
 
 def mask_file(folder, case, word):

@@ -20,7 +20,7 @@ from utilities.base.log import log
 from utilities.run.script import run_script
 from utilities.training.curve import COLUMNS
 from utilities.viewing.training_monitor import MAX_POINTS, show_curve
-from utilities.viewing.visdom_client import Board, show_parameters
+from utilities.viewing.visdom_client import VisdomClient, show_parameters
 
 
 def main(para):
@@ -28,12 +28,12 @@ def main(para):
     curve = read_curve(folder / 'loss.csv')
     if not para.visdom_server:
         raise InputError("parameter visdom_server: wanted the server's address, such as 'http://localhost', got ''")
-    board = Board(folder, para.visdom_server, para.visdom_port)
+    board = VisdomClient(folder, para.visdom_server, para.visdom_port)
     show_curve(board, curve, 0, max(1, len(curve) // MAX_POINTS))
     if (folder / 'parameters.json').exists():
         show_parameters(board, json.loads((folder / 'parameters.json').read_text()))
     board.close()
-    if not board.visdom:
+    if not board.is_connected:
         raise InputError(
             f'{para.visdom_server}:{para.visdom_port}: no visdom server answers; start one with: make visdom; or set '
             'visdom_server and visdom_port'

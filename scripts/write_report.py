@@ -21,15 +21,14 @@ from utilities.evaluation.tables import in_cell
 from utilities.run import run_cases
 from utilities.run.manifest import settings_of_cases
 from utilities.run.script import run_script
-from utilities.viewing.case_figures import case_picture
-from utilities.viewing.figure_files import png_bytes
+from utilities.viewing.case_figures import draw_case
+from utilities.viewing.case_volumes import read_case
+from utilities.viewing.figure_files import encode_png
 from utilities.viewing.report import jpeg, page, read_result, worst_first
 from utilities.viewing.surface_mesh import packed, surface
-from utilities.viewing.table_figures import bland_altman, box_plots
-from utilities.viewing.training_figure import loss_curve
+from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
+from utilities.viewing.training_figure import draw_loss_curve
 from utilities.volumes.cases import Case, find_cases, list_volumes, output_name
-from utilities.volumes.geometry import patient_view, require_same_grid
-from utilities.volumes.read_write import read_ct, read_label
 
 BYTES = 12  # of memory for a voxel of a CT, at most; see benchmarks/benchmark.py
 
@@ -124,7 +123,6 @@ def find_shown(para, results, order):
             continue
         case = found[name]
         masks = {
-            'label': case.label,
             'prediction': predicted.get(output_name(case.name, 'pred')),
             'CRF': refined.get(output_name(case.name, 'crf')) if any(name in index for index in of_crf) else None,
         }
@@ -139,17 +137,14 @@ def picture_and_surfaces(shown, lower, upper, grid_tolerance):
 
     lower, upper: HU; grid_tolerance: mm. Raises InputError if a file cannot be read, or if a mask lies on another grid than the CT.
     """
-    case = shown.case
-    ct, geometry = read_ct(case.ct, lower, upper, case.spacing)
-    masks = {}
-    for name, path in shown.masks.items():
-        masks[name], mask_geometry = read_label(path, case.spacing)
-        require_same_grid(path, masks[name].shape, mask_geometry, case.ct, ct.shape, geometry, grid_tolerance)
-    views = {name: patient_view(mask, geometry) for name, mask in masks.items()}
-    picture = jpeg(case_picture(case.name, patient_view(ct, geometry), views, geometry.spacing, (lower, upper)))
+    volumes = read_case(shown.case, shown.masks, (lower, upper), grid_tolerance)
+    picture = jpeg(draw_case(volumes, (lower, upper)))
+    masks = volumes.masks
     if not shown.turns or not any(mask.any() for mask in masks.values()):
         return picture, {}
-    return picture, {name: packed(*surface(mask, geometry)) if mask.any() else None for name, mask in masks.items()}
+    return picture, {
+        name: packed(*surface(mask, volumes.geometry)) if mask.any() else None for name, mask in masks.items()
+    }
 
 
 def curves(module_path, results):
@@ -159,13 +154,13 @@ def curves(module_path, results):
     tables = {stage: table for stage, (table, _) in results.items()}
     drawn = []
     for title, figure, source in (
-        ('Losses of the training', loss_curve, csv if csv.is_file() else None),
-        ('Dice and ASSD, before and after', box_plots, tables),
-        ('Volume beside the label (Bland-Altman)', bland_altman, tables),
+        ('Losses of the training', draw_loss_curve, csv if csv.is_file() else None),
+        ('Dice and ASSD, before and after', draw_box_plots, tables),
+        ('Volume beside the label (Bland-Altman)', draw_bland_altman, tables),
     ):
         if source is not None:
             try:
-                drawn.append((title, png_bytes(figure(source))))
+                drawn.append((title, encode_png(figure(source))))
             except InputError as why:
                 log.info(one_line(f'not drawn: {title}: {why}'))
     return drawn

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utilities.base.errors import InputError
 from utilities.base.log import log
 from utilities.run.script import run_script
-from utilities.viewing.visdom_front_end import install, static_folder
+from utilities.viewing.visdom_front_end import find_static_folder, install
 
 
 def main(_):
     try:
         if install():
-            log.info(f'visdom: front end written to {static_folder()}')
+            log.info(f'visdom: front end written to {find_static_folder()}')
     except InputError as error:
         raise InputError(
             f'{error}; to watch trainings, run python tools/visdom_front_end.py again; all else works'

@@ -10,7 +10,7 @@ import time
 
 from tests.torture.kills import Truth, finish, stages, wait_for_moment
 from tests.torture.trial import HANG, ROOT, Row
-from utilities.viewing.visdom_front_end import complete, static_folder
+from utilities.viewing.visdom_front_end import find_static_folder, is_complete
 
 LONGER = 8  # seconds that a server may cost a whole training
 
@@ -54,7 +54,7 @@ def part(base, folder, clock, seed, short):
     stage, chance, longest = stages(base)['train'], random.Random(f'{seed} servers'), 0
     stage.overrides |= dict(visdom_server='http://127.0.0.1', visdom_port=port, Epoch=1 if short else 2)
     truth = Truth(stage, folder / 'truth')
-    good = 'visdom' if complete(static_folder()) else 'good'
+    good = 'visdom' if is_complete(find_static_folder()) else 'good'
     ways = [
         ('killed', good),
         ('stays', good),

@@ -1,33 +1,49 @@
-"""Cases in visdom as they get ready: slices with outlines, a table of metrics, the running Dice."""
+"""Show finished cases in visdom: slices with the outlines of the masks, a table of metrics, the mean Dice so far."""
 
-from utilities.viewing.case_figures import case_picture
-from utilities.viewing.visdom_client import Board, show_parameters, table
-from utilities.volumes.geometry import patient_view
-from utilities.volumes.read_write import read_ct, read_label
+from pathlib import Path
+from typing import Any
 
-SHOWN = ('dice_before', 'dice', 'assd_before', 'assd', 'volume_ml')  # metrics in the table, those the case has
+from utilities.viewing.case_figures import draw_case
+from utilities.viewing.case_volumes import read_case
+from utilities.viewing.visdom_client import VisdomClient, format_table, show_parameters
+from utilities.volumes.cases import Case
+
+METRICS = ('dice_before', 'dice', 'assd_before', 'assd', 'volume_ml')  # columns of the table; a case may lack some
 
 
-class CaseBoard:
-    """add(case, masks, row) for each finished case; `close` at the end. Without a server it costs nothing and says nothing.
+class CasePanes:
+    """Call `add` after each finished case and `close` at the end.
 
-    parameters: the effective ones, a dict. masks: {'prediction': path, 'CRF': path}; row: of utilities/evaluation/tables.py.
+    Args:
+        folder: folder of the results.
+        server: address of the visdom server; '' shows nothing.
+        port: its port.
+        parameters: the effective parameters of the run.
     """
 
-    def __init__(self, folder, server, port, parameters):
-        self.window, self.rows, self.dice = (parameters['lower'], parameters['upper']), [], []
-        self.board = Board(folder, server, port) if server else None
-        if self.board:
-            show_parameters(self.board, parameters)
+    def __init__(self, folder: Path, server: str, port: int, parameters: dict[str, Any]) -> None:
+        self.window, self.grid_tolerance = (parameters['lower'], parameters['upper']), parameters['grid_tolerance']
+        self.table_rows, self.dice = [], []
+        self.client = VisdomClient(folder, server, port) if server else None
+        if self.client:
+            show_parameters(self.client, parameters)
 
-    def add(self, case, masks, row):
-        if not self.board:
+    def add(self, case: Case, mask_paths: dict[str, Path], row: dict[str, Any]) -> None:
+        """Show a case.
+
+        Args:
+            case: its CT and label.
+            mask_paths: {name: path}, the names as in case_figures.COLOURS.
+            row: its metrics, as utilities/evaluation/tables.py makes them.
+        """
+        if not self.client:
             return
-        self.rows.append([case.name, *(f'{row[name]:.3f}' if name in row else '' for name in SHOWN)])
-        self.board.text('metrics', table(self.rows, ('case', *SHOWN)), title='metrics', width=560, height=380)
+        self.table_rows.append([case.name, *(f'{row[name]:.3f}' if name in row else '' for name in METRICS)])
+        table = format_table(self.table_rows, ('case', *METRICS))
+        self.client.show_text('metrics', table, title='metrics', width=560, height=380)
         if 'dice' in row:
             self.dice.append(row['dice'])
-            self.board.line(
+            self.client.add_point(
                 'running_dice',
                 len(self.dice),
                 [row['dice'], sum(self.dice) / len(self.dice)],
@@ -37,15 +53,13 @@ class CaseBoard:
                 width=420,
                 height=380,
             )
-        paths = {'label': case.label, **masks}
+        self.client.show_image(f'case-{case.name}', lambda: self.draw(case, mask_paths), case.name)
 
-        def draw():
-            ct, geometry = read_ct(case.ct, *self.window, case.spacing)
-            shown = {name: patient_view(*read_label(path, case.spacing)) for name, path in paths.items() if path}
-            return case_picture(case.name, patient_view(ct, geometry), shown, geometry.spacing, self.window)
+    def draw(self, case: Case, mask_paths: dict[str, Path]) -> Any:
+        """Read a case and draw it; returns an image, uint8 (rows, columns, 3)."""
+        return draw_case(read_case(case, mask_paths, self.window, self.grid_tolerance), self.window)
 
-        self.board.picture(f'case-{case.name}', draw, case.name)
-
-    def close(self):
-        if self.board:
-            self.board.close()
+    def close(self) -> None:
+        """Send what is left."""
+        if self.client:
+            self.client.close()

@@ -17,10 +17,10 @@ class NothingToDraw(InputError):
 def save_figure(figure, path):
     """Write a figure as a PNG file, whole or not at all."""
     with atomic_write(path) as part:
-        part.write_bytes(png_bytes(figure))
+        part.write_bytes(encode_png(figure))
 
 
-def png_bytes(figure, dpi=DPI):
+def encode_png(figure, dpi=DPI):
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=dpi, format='png')

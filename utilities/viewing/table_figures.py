@@ -17,7 +17,7 @@ NAMED = 5  # cases that all get their names; of more those outside the limits of
 # ---------------------------------------------------------------------------- tables
 
 
-def bland_altman(tables):
+def draw_bland_altman(tables):
     """Volumes against the labels', a panel a table: differences over means, mL, with their mean and limits of agreement.
 
     tables: {name: DataFrame as in result.csv}; the limits are mean +- LIMITS standard deviations of the sample (Bland and Altman 1986) and
@@ -67,7 +67,7 @@ def bland_altman(tables):
     return figure
 
 
-def box_plots(tables):
+def draw_box_plots(tables):
     """Box plots of Dice and ASSD, a box a table, each case a dot, joined from table to table.
 
     tables: {name: DataFrame as in result.csv}, a case with the same index in each. Distances that are infinite (an empty mask) are left

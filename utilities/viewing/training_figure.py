@@ -16,7 +16,7 @@ MAX_POINTS = 1500  # steps drawn one by one; more are drawn as a band
 # ---------------------------------------------------------------------------- training
 
 
-def loss_curve(csv):
+def draw_loss_curve(csv):
     """The losses of a loss.csv over steps and epochs, with validation Dice where there is one, and the learning rate.
 
     Faint: the steps, or of more than MOST_POINTS the band that holds the middle 80% of them; strong: running means over a fiftieth of the

@@ -14,11 +14,11 @@ from utilities.base.atomic_write import atomic_write
 from utilities.base.errors import InputError
 from utilities.base.log import log
 from utilities.training.curve import COLUMNS, LOSSES, csv_row
-from utilities.viewing.case_figures import case_picture
+from utilities.viewing.case_figures import draw_case
+from utilities.viewing.case_volumes import CaseVolumes
 from utilities.viewing.figure_files import save_figure
-from utilities.viewing.training_figure import loss_curve
-from utilities.viewing.visdom_client import Board, show_parameters
-from utilities.volumes.geometry import patient_view
+from utilities.viewing.training_figure import draw_loss_curve
+from utilities.viewing.visdom_client import VisdomClient, show_parameters
 
 FIGURE_EVERY = 60  # seconds; drawing takes a third of one
 SAMPLE_EVERY = 60  # seconds between two pictures of a sample
@@ -43,7 +43,7 @@ class Monitor:
         self.next_sample, self.parameters = 0, parameters
         self.every = max(1, steps // MAX_POINTS)
         self.board = (
-            Board(
+            VisdomClient(
                 module_dir,
                 server,
                 port,
@@ -123,7 +123,7 @@ class Monitor:
 
     def wants_sample(self):
         """Is it time for a picture, and is there a server to show it?"""
-        return self.curve and self.board and self.board.visdom and time.monotonic() >= self.next_sample
+        return self.curve and self.board and self.board.is_connected and time.monotonic() >= self.next_sample
 
     def sample(self, title, ct, label, geometry, predict, window):
         """Show a sample in training: ct (z, y, x) normalised, label (z, Y, X) of this Geometry, predict(ct, shape) -> its mask, uint8.
@@ -141,15 +141,9 @@ class Monitor:
                 map(abs, window)
             )
             masks = {'label': label, 'prediction': prediction}
-            return case_picture(
-                title,
-                patient_view(full, geometry),
-                {name: patient_view(mask, geometry) for name, mask in masks.items()},
-                geometry.spacing,
-                window,
-            )
+            return draw_case(CaseVolumes(title, full, masks, geometry), window)
 
-        self.board.picture('sample', draw, f'sample in training: {title}')
+        self.board.show_image('sample', draw, f'sample in training: {title}')
 
     def flush(self):
         self.write_table()
@@ -172,7 +166,7 @@ class Monitor:
     def draw(self):
         if not distributed.is_main_process():
             return
-        save_figure(loss_curve(self.file), self.figure)
+        save_figure(draw_loss_curve(self.file), self.figure)
         self.drawn = time.monotonic()
 
 
@@ -184,7 +178,7 @@ def show_curve(board, curve, first=0, every=1):
             line_of(board, 'validation_dice', row, 'validation Dice')
         if row['step'] % every:
             continue
-        board.line(
+        board.add_point(
             'loss',
             row['step'],
             [row[name] for name in LOSSES],
@@ -212,4 +206,4 @@ def show_curve(board, curve, first=0, every=1):
 
 
 def line_of(board, name, row, title, **options):
-    board.line(name, row['step'], [row[name]], title=title, xlabel='step', width=310, height=300, **options)
+    board.add_point(name, row['step'], [row[name]], title=title, xlabel='step', width=310, height=300, **options)

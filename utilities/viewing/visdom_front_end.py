@@ -25,8 +25,8 @@ def install(static=None):
     Each file appears whole or not at all, and version.built, by which visdom knows that all is there, last.
     Raises InputError where a package is out of reach or its archive is not the one of the list, and OSError as files do.
     """
-    static = static or static_folder()
-    if complete(static):
+    static = static or find_static_folder()
+    if is_complete(static):
         return False
     packages = json.loads(LIST.read_text())
     with tempfile.TemporaryDirectory() as folder:
@@ -38,11 +38,11 @@ def install(static=None):
     return True
 
 
-def static_folder():
+def find_static_folder():
     return Path(importlib.util.find_spec('visdom').origin).parent / 'static'
 
 
-def complete(static):
+def is_complete(static):
     """Whether all files are there, and visdom knows."""
     built = static / 'version.built'
     places = [place for entry in json.loads(LIST.read_text()).values() for place in entry['files'].values()]

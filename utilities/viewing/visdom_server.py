@@ -18,7 +18,7 @@ from visdom.utils.server_utils import LazyEnvData
 from utilities.base.atomic_write import atomic_write
 from utilities.base.errors import InputError, one_line
 from utilities.base.log import log
-from utilities.viewing.visdom_front_end import complete, install, static_folder
+from utilities.viewing.visdom_front_end import find_static_folder, install, is_complete
 
 FOLDER = Path(DEFAULT_ENV_PATH)
 SAVE_EVERY = 60  # seconds
@@ -38,10 +38,10 @@ def get_front_end():
                 download_scripts()
         except (OSError, HTTPException):
             pass
-        if not complete(static_folder()):
+        if not is_complete(find_static_folder()):
             raise InputError(
                 f'{one_line(error)}; without network: run make setup on a machine that has one, and copy its '
-                f'{static_folder()} to the same place here'
+                f'{find_static_folder()} to the same place here'
             ) from None
 
 

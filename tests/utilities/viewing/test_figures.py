@@ -5,6 +5,7 @@ import statistics
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,14 +19,15 @@ from utilities.base.errors import InputError
 from utilities.viewing.case_figures import (
     COLOURS,
     Panel,
-    case_picture,
+    draw_case,
     draw_panel,
-    segmentation,
-    worst_slices,
+    draw_segmentations,
+    draw_worst_slices,
 )
-from utilities.viewing.figure_files import NothingToDraw, png_bytes, save_figure
-from utilities.viewing.table_figures import bland_altman, box_plots
-from utilities.viewing.training_figure import MAX_POINTS, best_epoch, loss_curve
+from utilities.viewing.case_volumes import CaseVolumes
+from utilities.viewing.figure_files import NothingToDraw, encode_png, save_figure
+from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
+from utilities.viewing.training_figure import MAX_POINTS, best_epoch, draw_loss_curve
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
@@ -63,10 +65,10 @@ def texts(figure):
 def a_case(shape=(30, 40, 50), spacing=(2.0, 2.0, 3.0), seed=0):
     """A case whose masks are boxes some voxels apart."""
     ct = np.random.default_rng(seed).integers(-200, 200, shape).astype(np.int16)
-    masks = {name: np.zeros(shape, np.uint8) for name in COLOURS}
+    masks = {name: np.zeros(shape, np.uint8) for name in ('label', 'prediction', 'CRF')}
     for shift, mask in enumerate(masks.values()):
         mask[10:20, 12 + shift : 25, 15 : 30 + shift] = 1
-    return f'volume-{seed}', ct, masks, spacing
+    return CaseVolumes(f'volume-{seed}', ct, masks, Geometry(spacing))
 
 
 def dice(a, b):
@@ -78,7 +80,7 @@ def dice(a, b):
 
 def test_the_strong_lines_are_running_means_and_the_faint_ones_the_steps(tmp_path):
     table = curve(tmp_path / 'loss.csv', 10, 10)
-    axes = loss_curve(tmp_path / 'loss.csv').axes[0]
+    axes = draw_loss_curve(tmp_path / 'loss.csv').axes[0]
     strong = line(axes, 'head 4')
     np.testing.assert_array_equal(strong.get_xdata(), table['step'])
     values = list(table['loss4'])
@@ -92,7 +94,7 @@ def test_the_strong_lines_are_running_means_and_the_faint_ones_the_steps(tmp_pat
 def test_the_best_epoch_is_that_of_the_lowest_mean_loss(tmp_path):
     losses = [0.5, 0.5, 0.1, 0.1, 0.3, 0.02]
     curve(tmp_path / 'loss.csv', 1, 6, epoch=[1, 1, 2, 2, 3, 3], loss4=losses)
-    mark = line(loss_curve(tmp_path / 'loss.csv').axes[0], 'best epoch')
+    mark = line(draw_loss_curve(tmp_path / 'loss.csv').axes[0], 'best epoch')
     assert mark.get_label() == 'best epoch 2: mean loss of head 4 0.1000' and list(mark.get_xdata()) == [4, 4]
 
 
@@ -104,7 +106,7 @@ def test_an_epoch_stopped_on_its_way_is_not_the_best(tmp_path):
 def test_with_validation_the_best_epoch_is_that_of_the_highest_dice(tmp_path):
     validation = [np.nan, 0.7, np.nan, 0.9, np.nan, 0.8]
     curve(tmp_path / 'loss.csv', 3, 2, validation_dice=validation)
-    losses, validated, rate = loss_curve(tmp_path / 'loss.csv').axes
+    losses, validated, rate = draw_loss_curve(tmp_path / 'loss.csv').axes
     assert line(losses, 'best epoch').get_label() == 'best epoch 2: validation Dice 0.9000'
     assert list(line(validated, 'validation_dice').get_xdata()) == [2, 4, 6]
     star = next(each for each in validated.lines if each.get_marker() == '*')
@@ -113,13 +115,13 @@ def test_with_validation_the_best_epoch_is_that_of_the_highest_dice(tmp_path):
 
 def test_an_empty_column_of_validation_is_none(tmp_path):
     curve(tmp_path / 'loss.csv', 3, 2, validation_dice=np.nan, gpu_mb=np.nan, samples=2)
-    assert len(loss_curve(tmp_path / 'loss.csv').axes) == 2
+    assert len(draw_loss_curve(tmp_path / 'loss.csv').axes) == 2
 
 
 def test_the_epochs_stand_above_their_last_steps_and_the_learning_rate_below(tmp_path):
     curve(tmp_path / 'loss.csv', 20, 5, learning_rate=np.repeat([1e-4, 1e-5], 50))
-    figure = loss_curve(tmp_path / 'loss.csv')
-    png_bytes(figure)
+    figure = draw_loss_curve(tmp_path / 'loss.csv')
+    encode_png(figure)
     top = figure.axes[0].child_axes[0]
     epochs = {int(label.get_text()): at for at, label in zip(top.get_xticks(), top.get_xticklabels())}
     assert len(epochs) >= 4 and all(at == 5 * epoch for epoch, at in epochs.items())
@@ -131,7 +133,7 @@ def test_the_epochs_stand_above_their_last_steps_and_the_learning_rate_below(tmp
 @pytest.mark.parametrize('epochs, steps', [(1, 1), (1, 2), (5, 3)])
 def test_short_runs_are_drawn(tmp_path, epochs, steps):
     curve(tmp_path / 'loss.csv', epochs, steps)
-    assert len(png_bytes(loss_curve(tmp_path / 'loss.csv'))) > 10_000
+    assert len(encode_png(draw_loss_curve(tmp_path / 'loss.csv'))) > 10_000
 
 
 def test_a_thousand_epochs_are_drawn_as_bands_in_a_moment(tmp_path):
@@ -139,8 +141,8 @@ def test_a_thousand_epochs_are_drawn_as_bands_in_a_moment(tmp_path):
     noise = np.random.default_rng(0).uniform(0, 1, len(table))
     table.assign(loss4=noise).to_csv(tmp_path / 'loss.csv', index=False)
     start = time.perf_counter()
-    figure = loss_curve(tmp_path / 'loss.csv')
-    png_bytes(figure)
+    figure = draw_loss_curve(tmp_path / 'loss.csv')
+    encode_png(figure)
     assert time.perf_counter() - start < 5  # a second on an idle machine
     losses = figure.axes[0]
     assert all(len(each.get_xdata()) <= MAX_POINTS for each in losses.lines)
@@ -154,7 +156,7 @@ def test_a_thousand_epochs_are_drawn_as_bands_in_a_moment(tmp_path):
 
 def test_a_training_without_a_step_says_so(tmp_path):
     curve(tmp_path / 'loss.csv', 0, 1)
-    assert texts(loss_curve(tmp_path / 'loss.csv')) == ['no step yet']
+    assert texts(draw_loss_curve(tmp_path / 'loss.csv')) == ['no step yet']
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_training_without_a_step_says_so(tmp_path):
 def test_a_table_that_is_none_is_one_line(tmp_path, content, wanted):
     (tmp_path / 'loss.csv').write_text(content)
     with pytest.raises(InputError, match=re.escape(wanted)):
-        loss_curve(tmp_path / 'loss.csv')
+        draw_loss_curve(tmp_path / 'loss.csv')
 
 
 # ---------------------------------------------------------------------------- masks on their CT
@@ -217,7 +219,7 @@ def test_the_outline_stands_on_the_voxel_in_all_three_planes():
     ct, mask = np.full((40, 50, 60), -200, np.int16), np.zeros((40, 50, 60), np.uint8)
     ct[9, 31, 17] = 200
     mask[9, 31, 17] = 1
-    figure = segmentation([('case', ct, {'label': mask}, (4.0, 5.0, 3.0))], WINDOW)
+    figure = draw_segmentations([CaseVolumes('case', ct, {'label': mask}, Geometry((4.0, 5.0, 3.0)))], WINDOW)
     assert len(figure.axes) == 3
     for axes in figure.axes:
         picture = np.asarray(axes.images[0].get_array())
@@ -229,10 +231,11 @@ def test_the_outline_stands_on_the_voxel_in_all_three_planes():
 
 
 def test_planes_are_those_of_most_liver_cropped_to_20_mm_around_it_head_up():
-    title, ct, masks, spacing = a_case()
+    case = a_case()
+    ct, masks = case.ct, case.masks
     masks = {'label': np.zeros_like(masks['label']), 'prediction': masks['prediction']}
     masks['prediction'][17, 12:28, 14:31] = 1  # the largest in all three directions
-    figure = segmentation([(title, ct, masks, spacing)], WINDOW)
+    figure = draw_segmentations([replace(case, masks=masks)], WINDOW)
     inside = np.argwhere(masks['prediction'])
     low, high = np.maximum(inside.min(0) - [7, 10, 10], 0), inside.max(0) + [7, 10, 10] + 1  # 20 mm / 3 mm and 2 mm
     box = ct[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
@@ -244,7 +247,7 @@ def test_planes_are_those_of_most_liver_cropped_to_20_mm_around_it_head_up():
 
 def test_pixels_keep_their_proportions_and_all_planes_have_one_scale():
     spacing = (0.7, 0.8, 5.0)
-    figure = segmentation([a_case((60, 200, 220), spacing)], WINDOW)
+    figure = draw_segmentations([a_case((60, 200, 220), spacing)], WINDOW)
     scales = []
     for axes, (height, width) in zip(figure.axes, ((0.8, 0.7), (5.0, 0.7), (5.0, 0.8))):
         rows, columns = axes.images[0].get_array().shape
@@ -255,38 +258,40 @@ def test_pixels_keep_their_proportions_and_all_planes_have_one_scale():
 
 def test_the_dice_in_the_corner_is_that_of_the_whole_masks():
     case = a_case()
-    masks = case[2]
-    figure = segmentation([case], WINDOW)
+    masks = case.masks
+    figure = draw_segmentations([case], WINDOW)
     prediction, crf = (dice(masks['label'], masks[name]) for name in ('prediction', 'CRF'))
     assert f'Dice: prediction {prediction:.3f}, CRF {crf:.3f}' in texts(figure) and prediction != crf
 
 
 def test_what_is_missing_is_not_told():
-    title, ct, masks, spacing = a_case()
-    figure = segmentation([(title, ct, {'prediction': masks['prediction']}, spacing)], WINDOW)
+    case = a_case()
+    masks = case.masks
+    figure = draw_segmentations([replace(case, masks={'prediction': masks['prediction']})], WINDOW)
     assert not any('Dice' in text for text in texts(figure))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ['prediction']
     assert outline(figure.axes[0], 'label') is None
 
 
 def test_empty_masks_show_the_middle_of_the_whole_ct():
-    title, ct, masks, spacing = a_case()
-    figure = segmentation([(title, ct, {name: mask * 0 for name, mask in masks.items()}, spacing)], WINDOW)
+    case = a_case()
+    ct, masks = case.ct, case.masks
+    figure = draw_segmentations([replace(case, masks={name: mask * 0 for name, mask in masks.items()})], WINDOW)
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), ct[15])
     assert 'Dice: prediction 1.000, CRF 1.000' in texts(figure)
 
 
 def test_outlines_differ_in_grey_too():
-    styles = [str(each.get_linestyle()) for each in segmentation([a_case()], WINDOW).axes[0].collections]
+    styles = [str(each.get_linestyle()) for each in draw_segmentations([a_case()], WINDOW).axes[0].collections]
     assert len(set(styles)) == 3
 
 
 def test_any_name_is_a_title():
     title = 'volume-1 $\\frac{$ \n' + 'x' * 200
-    _, ct, masks, spacing = a_case()
-    figure = segmentation([(title, ct, masks, spacing)], WINDOW)
+    case = a_case()
+    figure = draw_segmentations([replace(case, title=title)], WINDOW)
     assert texts(figure)[0].startswith('volume-1 $\\frac{$ \\nxx') and len(texts(figure)[0]) == 70
-    assert len(png_bytes(figure)) > 1000
+    assert len(encode_png(figure)) > 1000
 
 
 def test_one_case_is_held_at_a_time():
@@ -294,7 +299,7 @@ def test_one_case_is_held_at_a_time():
 
     def make(seed):
         case = a_case(seed=seed)
-        alive.append(weakref.ref(case[1]))
+        alive.append(weakref.ref(case.ct))
         return case
 
     def cases():
@@ -302,12 +307,12 @@ def test_one_case_is_held_at_a_time():
             assert not any(each() is not None for each in alive)
             yield make(seed)
 
-    segmentation(cases(), WINDOW)
-    worst_slices(cases(), WINDOW)
+    draw_segmentations(cases(), WINDOW)
+    draw_worst_slices(cases(), WINDOW)
 
 
 def test_worst_slices_are_those_that_differ_most_some_mm_apart():
-    shape, spacing = (40, 30, 32), (2.0, 3.0, 5.0)
+    shape, geometry = (40, 30, 32), Geometry((2.0, 3.0, 5.0))
     ct, label = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
     label[5:35, 5:20, 5:20] = 1
     prediction = label.copy()
@@ -316,10 +321,10 @@ def test_worst_slices_are_those_that_differ_most_some_mm_apart():
     prediction[13, 5:8, 5:20] = 0  # 45, 15 mm
     prediction[30, 5:7, 5:20] = 0  # 30
     prediction[33, 5:6, 5:20] = 0  # 15, one too many
-    figure = worst_slices(
+    figure = draw_worst_slices(
         [
-            ('equal', ct, {'label': label, 'prediction': label}, spacing),
-            ('case', ct, {'label': label, 'prediction': prediction}, spacing),
+            CaseVolumes('equal', ct, {'label': label, 'prediction': label}, geometry),
+            CaseVolumes('case', ct, {'label': label, 'prediction': prediction}, geometry),
         ],
         WINDOW,
     )
@@ -332,22 +337,23 @@ def test_worst_slices_are_those_that_differ_most_some_mm_apart():
 
 
 def test_nothing_to_draw_is_told():
-    title, ct, masks, spacing = a_case()
+    case = a_case()
+    masks = case.masks
     with pytest.raises(NothingToDraw):
-        segmentation([], WINDOW)
+        draw_segmentations([], WINDOW)
     for shown in ({'prediction': masks['prediction']}, {'label': masks['label'], 'prediction': masks['label']}):
         with pytest.raises(NothingToDraw, match='no case has a label'):
-            worst_slices([(title, ct, shown, spacing)], WINDOW)
+            draw_worst_slices([replace(case, masks=shown)], WINDOW)
 
 
 @pytest.mark.parametrize('width', [333, 640, 900, 1201])
 def test_a_case_picture_has_the_width_asked_for(width):
-    picture = case_picture(*a_case(), WINDOW, width=width)
+    picture = draw_case(a_case(), WINDOW, width=width)
     assert picture.dtype == np.uint8 and picture.shape[1:] == (width, 3) and 0.2 * width < len(picture) < width
 
 
 def test_a_case_picture_is_black_with_the_colours_of_its_outlines():
-    picture = case_picture(*a_case(), WINDOW)
+    picture = draw_case(a_case(), WINDOW)
     assert (picture[0] == 0).all()
     for colour in COLOURS.values():
         wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
@@ -365,7 +371,9 @@ def table(**columns):
 
 def test_limits_of_agreement_with_a_pencil():
     """Differences 10, 20, 60: mean 30, standard deviation of the sample sqrt(1400 / 2) = 26.4575, x 1.96 = 51.857."""
-    figure = bland_altman({'val.py': table(volume_ml=[110.0, 220.0, 360.0], label_volume_ml=[100.0, 200.0, 300.0])})
+    figure = draw_bland_altman(
+        {'val.py': table(volume_ml=[110.0, 220.0, 360.0], label_volume_ml=[100.0, 200.0, 300.0])}
+    )
     axes = figure.axes[0]
     levels = sorted(each.get_ydata()[0] for each in axes.lines[1:])
     assert levels == pytest.approx([30 - 51.857, 0, 30, 30 + 51.857], abs=1e-3)
@@ -376,20 +384,20 @@ def test_limits_of_agreement_with_a_pencil():
 
 def test_of_many_cases_those_outside_the_limits_are_named():
     difference = np.array([1.0, -1, 2, -2, 1, -1, 0, 2, -2, 50])
-    figure = bland_altman({'val.py': table(volume_ml=1000 + difference, label_volume_ml=np.full(10, 1000.0))})
+    figure = draw_bland_altman({'val.py': table(volume_ml=1000 + difference, label_volume_ml=np.full(10, 1000.0))})
     assert statistics.mean(difference) + 1.96 * statistics.stdev(difference) < 50
     assert [text.get_text() for text in figure.axes[0].texts] == ['volume-9.nii']
 
 
 def test_one_case_has_no_limits_and_a_case_without_label_no_point():
-    figure = bland_altman(
+    figure = draw_bland_altman(
         {
             'val.py': table(volume_ml=[110.0, 220.0], label_volume_ml=[100.0, np.nan]),
             'CRF': table(volume_ml=[105.0, 220.0], label_volume_ml=[100.0, np.nan]),
         }
     )
     assert [axes.get_title() for axes in figure.axes] == ['val.py, 1 case\nmean +10.0 mL', 'CRF, 1 case\nmean +5.0 mL']
-    assert len(png_bytes(figure)) > 1000
+    assert len(encode_png(figure)) > 1000
 
 
 def test_tables_without_labels_are_told():
@@ -399,16 +407,16 @@ def test_tables_without_labels_are_told():
         {'val.py': table(volume_ml=[1.0], label_volume_ml=[np.nan], dice=[np.nan])},
     ):
         with pytest.raises(NothingToDraw):
-            bland_altman(tables)
+            draw_bland_altman(tables)
         with pytest.raises(NothingToDraw):
-            box_plots(tables)
+            draw_box_plots(tables)
 
 
 def test_boxes_leave_out_and_count_what_is_infinite_and_join_the_cases():
     before = table(volume_ml=[1.0] * 4, dice=[0.5, 0.7, 0.9, 0.0], assd=[4.0, 3.0, 1.0, np.inf])
     after = table(volume_ml=[1.0] * 4, dice=[0.6, 0.8, 0.95, 0.4], assd=[3.0, 2.5, 0.5, 9.0]).iloc[::-1]
-    figure = box_plots({'val.py': before, 'CRF': after})
-    assert len(png_bytes(figure)) > 1000
+    figure = draw_box_plots({'val.py': before, 'CRF': after})
+    assert len(encode_png(figure)) > 1000
     overlap, distance = figure.axes
     assert [label.get_text() for label in distance.get_xticklabels()] == [
         'val.py\nn = 3\nmedian 3.000\n1 infinite, not shown',
@@ -424,9 +432,9 @@ def test_boxes_leave_out_and_count_what_is_infinite_and_join_the_cases():
 
 
 def test_boxes_of_one_case_and_of_none_finite_are_drawn():
-    figure = box_plots({'val.py': table(volume_ml=[1.0], dice=[0.0], assd=[np.inf])})
+    figure = draw_box_plots({'val.py': table(volume_ml=[1.0], dice=[0.0], assd=[np.inf])})
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ['val.py\nn = 0\n1 infinite, not shown']
-    assert len(png_bytes(figure)) > 1000
+    assert len(encode_png(figure)) > 1000
 
 
 # ---------------------------------------------------------------------------- threads, files, the script
@@ -437,9 +445,9 @@ def test_figures_drawn_in_two_threads_are_the_same(tmp_path):
 
     def pictures(seed):
         return (
-            png_bytes(segmentation([a_case(seed=seed)], WINDOW)),
-            png_bytes(loss_curve(tmp_path / 'loss.csv')),
-            case_picture(*a_case(), WINDOW).tobytes(),
+            encode_png(draw_segmentations([a_case(seed=seed)], WINDOW)),
+            encode_png(draw_loss_curve(tmp_path / 'loss.csv')),
+            draw_case(a_case(), WINDOW).tobytes(),
         )
 
     alone = [pictures(seed) for seed in range(4)]
@@ -450,8 +458,8 @@ def test_figures_drawn_in_two_threads_are_the_same(tmp_path):
 def test_no_figure_is_left_in_pyplot(tmp_path):
     import matplotlib.pyplot
 
-    save_figure(segmentation([a_case()], WINDOW), tmp_path / 'a.png')
-    save_figure(box_plots({'val.py': table(volume_ml=[1.0], dice=[0.5], assd=[1.0])}), tmp_path / 'b.png')
+    save_figure(draw_segmentations([a_case()], WINDOW), tmp_path / 'a.png')
+    save_figure(draw_box_plots({'val.py': table(volume_ml=[1.0], dice=[0.5], assd=[1.0])}), tmp_path / 'b.png')
     assert matplotlib.pyplot.get_fignums() == []
     assert (tmp_path / 'a.png').read_bytes()[1:4] == b'PNG' and sorted(p.name for p in tmp_path.iterdir()) == [
         'a.png',
@@ -464,8 +472,8 @@ def a_run(tmp_path):
     """Cases 1 to 5 in the default places, predicted with ever more slices missing, and refined; 5 has no label."""
     scores = {}
     for number in range(1, 6):
-        _, ct, masks, spacing = a_case(seed=number)
-        geometry = Geometry(spacing)
+        case = a_case(seed=number)
+        ct, masks, geometry = case.ct, case.masks, case.geometry
         masks['prediction'] = masks['label'].copy()
         masks['prediction'][: 10 + number] = 0
         scores[number] = dice(masks['label'], masks['prediction'])
@@ -528,7 +536,7 @@ def test_the_script_reads_one_case_at_a_time(a_run):
     """What the generator has given away it does not hold on to."""
     failures = {}
     cases = draw_figures.read_each(draw_figures.typical_cases(settings(a_run)), settings(a_run), failures)
-    ct = weakref.ref(next(cases)[1].base)
+    ct = weakref.ref(next(cases).ct)
     assert ct() is None and not failures
 
 

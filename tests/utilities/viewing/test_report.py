@@ -28,7 +28,8 @@ from tests.utilities.viewing.finished_run import (
     finished_run,
 )
 from utilities.run.settings import read_settings
-from utilities.viewing.case_figures import case_picture
+from utilities.viewing.case_figures import draw_case
+from utilities.viewing.case_volumes import CaseVolumes
 from utilities.viewing.report import jpeg, page, read_result
 from utilities.viewing.surface_mesh import packed, surface
 from utilities.volumes.geometry import Geometry
@@ -346,7 +347,7 @@ def test_twenty_cases_of_the_size_of_lits_stay_below_15_mb(tmp_path):
     masks = {name: rng.random(ct.shape) < share for name, share in (('label', 1), ('prediction', 0.5), ('CRF', 0.6))}
     geometry = Geometry((0.7, 0.7, 4.0))
     outlines = {name: np.kron(rng.random((15, 16, 16)) < 0.5, np.ones((4, 32, 32), bool)) for name in masks}
-    picture = jpeg(case_picture('volume-1', ct, outlines, geometry.spacing, (-200, 200)))
+    picture = jpeg(draw_case(CaseVolumes('volume-1', ct, outlines, geometry), (-200, 200)))
     surfaces = {name: packed(*surface(mask, geometry)) for name, mask in masks.items()}
     assert len(picture) > 50_000 and all(len(each['triangles']) > 6 * 3000 * 4 / 3 for each in surfaces.values())
     case = {'name': 'volume-1.nii', 'picture': picture, 'note': '', 'surfaces': surfaces}

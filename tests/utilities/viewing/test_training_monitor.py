@@ -121,8 +121,8 @@ def test_of_a_long_run_each_nth_step_is_shown(tmp_path):
 
 
 def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(boards, 'RETRY', 0.05)
-    monkeypatch.setattr(boards, 'PAUSE', 0.05)
+    monkeypatch.setattr(boards, 'RETRY_INTERVAL', 0.05)
+    monkeypatch.setattr(boards, 'SEND_INTERVAL', 0.05)
     server = serve()
     port = server.server_port
     monitor = Monitor(tmp_path, '127.0.0.1', port)

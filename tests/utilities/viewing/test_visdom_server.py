@@ -33,7 +33,7 @@ from utilities.viewing import visdom_front_end as front_end
 from utilities.viewing import visdom_server
 
 OFFLINE = ['unshare', '--net', '--map-root-user', '--user'] if os.geteuid() else ['unshare', '--net']
-installed = front_end.complete(front_end.static_folder())
+installed = front_end.is_complete(front_end.find_static_folder())
 needs_front_end = pytest.mark.skipif(not installed, reason="visdom's front end is not there: make setup had no network")
 
 
@@ -170,13 +170,13 @@ def test_nothing_but_listed_files_is_unpacked(registry):
         'one.css',
         'version.built',
     }
-    assert not list(registry.folder.rglob('*escaped')) and not front_end.complete(registry.static)
+    assert not list(registry.folder.rglob('*escaped')) and not front_end.is_complete(registry.static)
 
 
 @pytest.mark.parametrize('way', ['broken', 'cut'])
 def test_no_network_is_one_line(registry, monkeypatch, way):
     registry.by(way)
-    monkeypatch.setattr(front_end, 'static_folder', lambda: registry.static)
+    monkeypatch.setattr(front_end, 'find_static_folder', lambda: registry.static)
     with pytest.raises(InputError) as refused:
         visdom_front_end.main(None)
     why = {'broken': 'npm pack: request to X failed;', 'cut': 'http://127.0.0.1:1/one/-/one-1.0.tgz: .*refused'}[way]
@@ -222,7 +222,7 @@ def test_the_list_holds_what_visdom_itself_would_download(tmp_path, monkeypatch)
 def test_installed_for_this_python():
     for entry in json.loads(front_end.LIST.read_text()).values():
         for place in entry['files'].values():
-            assert (front_end.static_folder() / place).stat().st_size > 500, place
+            assert (front_end.find_static_folder() / place).stat().st_size > 500, place
 
 
 # ---------------------------------------------------------------------------- the server
@@ -419,7 +419,7 @@ def test_without_the_registry_visdoms_own_way_is_tried(registry, monkeypatch, ca
         return io.BytesIO()
 
     for module in (front_end, visdom_server):
-        monkeypatch.setattr(module, 'static_folder', lambda: registry.static)
+        monkeypatch.setattr(module, 'find_static_folder', lambda: registry.static)
     monkeypatch.setattr(visdom_server, 'download_scripts', download)
     monkeypatch.setattr(visdom_server, 'urlopen', open_page)
     if own == 'works':
