@@ -66,23 +66,20 @@ def choice_of(*values: str) -> Range:
     return Range(lambda value: value in values, f'{", ".join(map(repr, values[:-1]))} or {values[-1]!r}')
 
 
-def is_spacing(value: Any) -> bool:
-    """Return whether a value is a voxel spacing (x, y, z) in mm."""
-    return (
-        type(value) in (list, tuple)
-        and len(value) == 3
-        and all(type(length) in (int, float) and 0 < length < 1000 for length in value)
-    )
-
-
 def is_inverse_integer(value: float) -> bool:
     """Return whether a value is 1 / integer, but for rounding."""
     return 1e-4 < value <= 1 and abs(1 / value - round(1 / value)) < 1e-6
 
 
 def are_spacings(value: dict) -> bool:
-    """Return whether a value maps case names to spacings."""
-    return all(type(name) is str and is_spacing(spacing) for name, spacing in value.items())
+    """Return whether a value maps case names to voxel spacings (x, y, z), each above 0 and below 1000 mm."""
+    return all(
+        type(name) is str
+        and type(spacing) in (list, tuple)
+        and len(spacing) == 3
+        and all(type(length) in (int, float) and 0 < length < 1000 for length in spacing)
+        for name, spacing in value.items()
+    )
 
 
 ABOVE_0 = Range(lambda value: value > 0, 'above 0')

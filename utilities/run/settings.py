@@ -30,14 +30,6 @@ class Assignment(NamedTuple):
     text: str  # the line, cut to 60 characters
 
 
-class ParameterText(NamedTuple):
-    """What parameter.py says about a parameter, as text."""
-
-    name: str
-    default: str
-    comment: str
-
-
 def read_settings(arguments: Sequence[str], doc: str = '') -> SimpleNamespace:
     """Return the settings of a run as a namespace, from parameter.py and a script's arguments.
 
@@ -148,8 +140,8 @@ def parse_literal(source: str | ast.expr) -> Any:
     return value
 
 
-def read_parameter_groups() -> dict[str, list[ParameterText]]:
-    """Return the texts of parameter.py by the names of its groups, in their order."""
+def read_parameter_groups() -> dict[str, list[tuple[str, str, str]]]:
+    """Return (name, default, comment) of every parameter as text, by the groups of parameter.py, in their order."""
     groups = {}
     for line in PARAMETER_FILE.read_text(encoding='utf-8').splitlines():
         heading = re.match(r'# -+ (.+)', line)
@@ -157,7 +149,7 @@ def read_parameter_groups() -> dict[str, list[ParameterText]]:
         if heading:
             parameters = groups[heading[1]] = []
         elif parameter:
-            parameters.append(ParameterText(*parameter.groups()))
+            parameters.append(parameter.groups())
     return groups
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import os
-import signal
 import subprocess
 import sys
 
@@ -30,7 +29,7 @@ def test_every_parameter_has_a_rule_and_every_rule_a_parameter():
 
 
 def test_comments_give_the_range_of_the_rule():
-    comments = {text.name: text.comment for group in read_parameter_groups().values() for text in group}
+    comments = {name: comment for group in read_parameter_groups().values() for name, _, comment in group}
     assert comments.keys() == RULES.keys()
     for name, rule in RULES.items():
         assert rule.range is None or rule.range.words in comments[name]
@@ -246,62 +245,6 @@ def test_odd_values_of_arguments_are_one_line(name, text):
 def test_files_of_windows_are_read(tmp_path):
     (tmp_path / 'mine.py').write_bytes(b'\xef\xbb\xbf"""Mine."""\r\nstride = 8\r\n')
     assert read_settings([f'--parameters={tmp_path / "mine.py"}']).stride == 8
-
-
-FAIL = """
-import errno, os, sys
-from utilities.run.script import run_script
-from utilities.base.errors import InputError
-run_script(lambda para: {}, 'doc')
-"""
-
-
-def fail(statement, *arguments):
-    code = f'def fail(para):\n    {statement}\n' + FAIL.format('fail(para)')
-    return subprocess.run(
-        [sys.executable, '-c', code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-
-
-@pytest.mark.parametrize(
-    'statement, line',
-    [
-        ('raise InputError("two\\nlines \\udcff")', 'error: two\\nlines \\udcff'),
-        (
-            'raise OSError(errno.ENOSPC, "No space left", "./pred/.part-12-7-pred-1.nii")',
-            'error: pred/pred-1.nii: No space left; make room, or set pred_path to a place with more',
-        ),
-        (
-            'raise OSError(errno.EACCES, "Permission denied", "data/train/seg/a/b")',
-            'error: data/train/seg/a/b: Permission denied; see train_seg_path',
-        ),
-        ('raise OSError(errno.ENOSPC, "No space left", "/elsewhere/a")', 'error: /elsewhere/a: No space left'),
-        ('raise OSError(errno.ENOSPC, "No space left")', 'error: No space left'),
-        ('raise MemoryError("3 TB")', 'error: out of memory: 3 TB'),
-    ],
-)
-def test_a_script_ends_with_one_line(statement, line):
-    done = fail(statement)
-    assert (done.returncode, done.stderr) == (1, line + '\n')
-
-
-def test_odd_names_are_printed_and_end_no_run():
-    done = fail(r'print("\udcff \u2603")')
-    assert (done.returncode, done.stderr) == (0, '') and done.stdout.startswith(r'\udcff')
-
-
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signals_end_a_script_with_one_line(number):
-    done = fail(f'os.kill(os.getpid(), {int(number)}); import time; time.sleep(20)')
-    assert (done.returncode, done.stderr) == (128 + number, f'stopped by {number.name}; what is finished is kept\n')
-
-
-def test_hang_up_stays_ignored_under_nohup():
-    code = 'import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nimport os\n' + FAIL.format(
-        'os.kill(os.getpid(), signal.SIGHUP)'
-    )
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, '')
 
 
 def test_help_holds_every_parameter_with_its_comment():
