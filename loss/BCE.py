@@ -1,13 +1,19 @@
+"""Binary cross-entropy."""
+
+import torch
 from torch import nn
 
-from loss.sums import cross_entropy, prepared
+from loss.sums import cross_entropy, flatten_samples
 
 
 class BCELoss(nn.Module):
-    """Mean binary cross-entropy, logarithms held at -100.
+    """Binary cross-entropy, its logarithms clamped at -100.
 
-    forward: prediction (n, 1, z, y, x) in (0, 1), target (n, z, y, x) in {0, 1} -> scalar.
+    loss = mean of -(t ln(p) + (1 - t) ln(1 - p)) over all voxels of the batch.
+
+    Prediction: (n, 1, z, y, x) in (0, 1). Target: (n, z, y, x) in {0, 1}. Result: a scalar.
+    An empty target gives the mean of -ln(1 - p).
     """
 
-    def forward(self, prediction, target):
-        return cross_entropy(*prepared(prediction, target))
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(*flatten_samples(prediction, target))

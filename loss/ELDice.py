@@ -1,23 +1,28 @@
+"""Exponential logarithmic Dice loss."""
+
 import torch
 from torch import nn
 
-from loss.sums import dice
+from loss.sums import dice_coefficient
 
 
 class ELDiceLoss(nn.Module):
-    """(-ln(dice + epsilon))^exponent, mean over samples, held in [0, 2] (Wong et al. 2018, exponential logarithmic Dice).
+    """Exponential logarithmic Dice loss (Wong et al. 2018).
 
-    forward: prediction (n, 1, z, y, x) in (0, 1), target (n, z, y, x) in {0, 1} -> scalar. The logarithm's argument is held
-    at 1, where the loss is 0 and its gradient too (the power's own would be infinite). An empty target gives
-    2, with no gradient: beyond the clamp.
+    loss = (-ln(dice + epsilon))^exponent per sample, with the Dice coefficient of DiceLoss; mean over samples, clamped
+    to [0, 2]. If dice + epsilon is 1 or more, the loss and its gradient are 0.
+
+    Prediction: (n, 1, z, y, x) in (0, 1). Target: (n, z, y, x) in {0, 1}. Result: a scalar.
+    An empty target gives 2, without a gradient because of the clamp.
     """
 
-    def __init__(self, smooth=1.0, epsilon=1e-5, exponent=0.3):
+    def __init__(self, smooth: float = 1.0, epsilon: float = 1e-5, exponent: float = 0.3) -> None:
         super().__init__()
         self.smooth, self.epsilon, self.exponent = smooth, epsilon, exponent
 
-    def forward(self, prediction, target):
-        argument = dice(prediction, target, self.smooth) + self.epsilon
-        perfect = argument >= 1
-        power = (-torch.log(argument.masked_fill(perfect, 0.5))) ** self.exponent
-        return power.masked_fill(perfect, 0).mean().clamp(0, 2)
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        argument = dice_coefficient(prediction, target, self.smooth) + self.epsilon
+        is_perfect = argument >= 1
+        # The power's gradient at 0 is infinite, and its product with 0 is NaN: such samples take another argument.
+        power = (-torch.log(argument.masked_fill(is_perfect, 0.5))) ** self.exponent
+        return power.masked_fill(is_perfect, 0).mean().clamp(0, 2)

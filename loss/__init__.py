@@ -1,4 +1,4 @@
-"""The losses, by the name that parameter.loss takes."""
+"""The losses by their names, which the parameter `loss` takes."""
 
 from loss.BCE import BCELoss
 from loss.Dice import DiceLoss

@@ -1,10 +1,17 @@
-"""What several losses are made from: sums over z, y, x per sample, and cross-entropy."""
+"""What several losses share: sums over the voxels of a sample, the Dice coefficient, and cross-entropy.
 
+p is the prediction and t the target, both of shape (n, voxels).
+"""
+
+import torch
 import torch.nn.functional as F
 
 
-def prepared(prediction, target):
-    """Prediction (n, 1, z, y, x) and target (n, z, y, x) as float32 (n, voxels). Raises ValueError if they do not fit."""
+def flatten_samples(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return prediction (n, 1, z, y, x) and target (n, z, y, x) as float32 tensors (n, voxels).
+
+    Raises ValueError for other shapes.
+    """
     if prediction.ndim != 5 or prediction.shape[1] != 1 or prediction.shape[:1] + prediction.shape[2:] != target.shape:
         raise ValueError(
             f'wanted a prediction (n, 1, z, y, x) and a target (n, z, y, x), got {tuple(prediction.shape)} '
@@ -13,18 +20,29 @@ def prepared(prediction, target):
     return prediction.float().flatten(1), target.float().flatten(1)
 
 
-def overlap_sums(prediction, target):
-    """sum(pt), sum(p^2), sum(t^2) per sample, (n,) each."""
-    p, t = prepared(prediction, target)
+def overlap_sums(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return sum(p t), sum(p^2) and sum(t^2) of each sample, each of shape (n,)."""
+    p, t = flatten_samples(prediction, target)
     return (p * t).sum(1), (p * p).sum(1), (t * t).sum(1)
 
 
-def dice(prediction, target, smooth):
-    """2 sum(pt) / (sum(p^2) + sum(t^2) + smooth) per sample, (n,); 0 for an empty target."""
+def dice_coefficient(prediction: torch.Tensor, target: torch.Tensor, smooth: float) -> torch.Tensor:
+    """Return 2 sum(p t) / (sum(p^2) + sum(t^2) + smooth) of each sample, of shape (n,); 0 for an empty target."""
     pt, pp, tt = overlap_sums(prediction, target)
     return 2 * pt / (pp + tt + smooth)
 
 
-def cross_entropy(p, t, weight=None, reduction='mean'):
-    """Binary cross-entropy, logarithms held at -100; NaN for a prediction with NaN, by which PyTorch's own would end the run."""
+def cross_entropy(
+    p: torch.Tensor, t: torch.Tensor, weight: torch.Tensor | None = None, reduction: str = 'mean'
+) -> torch.Tensor:
+    """Return the binary cross-entropy of p and t, its logarithms clamped at -100.
+
+    A NaN in p gives NaN; on a GPU, F.binary_cross_entropy alone would end the process instead.
+
+    Args:
+        p: probabilities in (0, 1).
+        t: targets in {0, 1}, of the shape of p.
+        weight: factor of each voxel, of the shape of p.
+        reduction: 'mean', or 'none' for the value of each voxel.
+    """
     return F.binary_cross_entropy(p.nan_to_num(nan=0.5), t, weight, reduction=reduction) + 0 * p.sum()
