@@ -6,6 +6,7 @@ rank 0. PyTorch is imported only where several processes run, so that scripts wh
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from datetime import timedelta
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from utilities.base.errors import InputError
-from utilities.base.log import log_warnings_only
+from utilities.base.errors import InputError, one_line
+from utilities.base.log import log, log_warnings_only
 
 if TYPE_CHECKING:
     import torch
 
 COLLECTIVE_TIMEOUT = timedelta(days=1)  # a rank may compute one long case meanwhile; torchrun notices a rank that died
 START_TIMEOUT = 600  # seconds within which all ranks must have started
+END_TIMEOUT = timedelta(minutes=1)  # the main process waits so long for the others after all work is done
 store: torch.distributed.Store | None = None  # set by initialise() where several ranks run
 
 
@@ -77,6 +79,10 @@ def initialise(gpu: str) -> None:
     if world_size() == 1:
         return
     import torch
+
+    # DistributedDataParallel imports this module, whose functions hold the process group of that moment as a default
+    # argument. They would keep the group and its threads alive until the interpreter ends, so it is imported before.
+    import torch.distributed.nn
     from torch import distributed
 
     if not is_main_process():
@@ -133,11 +139,34 @@ def rendezvous(store: torch.distributed.Store) -> torch.distributed.PrefixStore:
 
 
 def finish() -> None:
-    """Disconnect this rank at its end; the other ranks go on."""
-    if store is not None:
-        from torch import distributed
+    """Wait until all ranks end, then destroy the process group and the store with all their threads.
 
-        distributed.destroy_process_group()
+    A thread of gloo that still runs while the interpreter shuts down may release the last reference to a tensor. Python
+    then refuses it the global interpreter lock, and the process ends by SIGABRT. For the same reason the caller must
+    not hold a DistributedDataParallel any more, since that keeps the process group alive.
+    Raises RuntimeError if another rank is lost before it has finished its work.
+    """
+    global store
+    if store is None:
+        return
+    from torch import distributed
+
+    all_reduce_max(0)  # This is a barrier: the main process may still be saving.
+    gc.collect()  # An object in a reference cycle may hold the process group.
+    distributed.destroy_process_group()
+    if is_main_process():
+        wait_for_other_ranks(store)  # The main process may host the store, so it leaves last.
+    else:
+        store.set(f'finished/{rank()}', '')
+    store = None
+
+
+def wait_for_other_ranks(store: torch.distributed.Store) -> None:
+    """Wait until the other ranks no longer use the store, at most END_TIMEOUT. All work of the run is done by then."""
+    try:
+        store.wait([f'finished/{other}' for other in range(1, world_size())], END_TIMEOUT)
+    except RuntimeError as error:
+        log.debug(f'a rank did not report its end within {END_TIMEOUT.seconds} s: {one_line(error)}')
 
 
 def is_lost_rank(error: RuntimeError) -> bool:

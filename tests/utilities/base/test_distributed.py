@@ -1,10 +1,13 @@
 """The ranks of one run: their numbers, and that they find each other in a store that earlier starts have used."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
 from torch.distributed import HashStore
 
+from tests.conftest import ROOT
 from utilities.base import distributed
 
 
@@ -55,6 +58,16 @@ def test_the_error_names_ranks_that_do_not_start(monkeypatch):
     store.set('token/1', 'of a process that is gone')
     with pytest.raises(RuntimeError, match=r'ranks \[1, 2\] did not start'):
         distributed.rendezvous(store)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('by_torchrun', [0, 2])
+def test_a_rank_ends_without_threads_of_its_process_group(by_torchrun):
+    """Such a thread may abort the process while the main process is still saving."""
+    script = str(ROOT / 'tests/torture/rank_ends.py')
+    command = [sys.executable, script, '--runs=2', f'--torchrun={by_torchrun}', '--busy=0']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and '2 of 2 runs ended with status 0' in done.stdout, done.stdout + done.stderr
 
 
 def test_a_script_for_one_process_refuses_to_run_under_torchrun(script, monkeypatch):
