@@ -1,20 +1,24 @@
 """Train the ResUNet with deep supervision.
 
-In:   training_set_path/ct and /seg, as data_prepare/get_training_set.py writes them
-Out:  module_dir/net{epoch}-{loss}-{mean loss}.pth and best.pth (weights), last.pth (to go on from), loss.csv, loss_curve.png,
-      parameters.json, train_ds.log
+In:   training_set_path/ct and training_set_path/seg, as data_prepare/get_training_set.py writes them
+Out:  in module_dir: weights in net{epoch}-{loss}-{mean loss}.pth and best.pth, the state to resume from in last.pth,
+      loss.csv, loss_curve.png, parameters.json, train_ds.log
 
     python train_ds.py                                   one GPU, or the CPU
     python train_ds.py --gpu=0,1 --batch_size=2          two GPUs, one process
-    torchrun --nproc_per_node=4 train_ds.py              four GPUs, a process for each; see README.md for several machines
-    python train_ds.py --resume=auto                     go on after a stop, wherever it was
+    torchrun --nproc_per_node=4 train_ds.py              four GPUs, one process each; several machines: see README.md
+    python train_ds.py --resume=auto                     resume a training that was stopped at any step
     python train_ds.py --pretrained_path=net550.pth      fine-tune given weights
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from tqdm import tqdm
 
 from dataset.dataset import Dataset, require_settings
 from dataset.loader import Loader
@@ -29,18 +33,96 @@ from utilities.image.preprocess import normalise
 from utilities.inference import checkpoint
 from utilities.inference.devices import choose_devices
 from utilities.inference.precision import choose_precision
+from utilities.inference.predict_mask import WindowSettings
 from utilities.run.parameter_rules import require_choice
 from utilities.run.script import print_next, run_script
+from utilities.training.curve import Curve
 from utilities.training.deep_supervision import DeepSupervision, Steps
 from utilities.training.training_state import TrainingState, seed_random
 from utilities.training.validation import Validation
 from utilities.viewing.training_monitor import Monitor
 
 
-def main(para):
+@dataclass(frozen=True)
+class Training:
+    """The objects that the steps of a training share."""
+
+    samples: Dataset
+    loader: Loader
+    steps: Steps
+    validation: Validation
+    state: TrainingState
+    curve: Curve
+    monitor: Monitor
+
+
+def main(para: SimpleNamespace) -> int | None:
     require_choice('loss', para.loss, LOSSES)
     seed_random(para.seed)
     torch.backends.cudnn.benchmark = para.cudnn_benchmark
+    training = set_up(para)
+    state, curve, monitor = training.state, training.curve, training.monitor
+    stop = Stop()
+    bar = progress_bar(para.Epoch * len(training.loader), 'training', 'step', state.step)
+    while state.epoch < para.Epoch and not stop.agree():
+        train_epoch(para, training, stop, bar)
+        # A training resumed with fewer samples may already have done more batches than an epoch has now.
+        if state.batch >= len(training.loader):
+            finish_epoch(para, training)
+        state.save(curve.rows)
+        curve.write_csv()
+        monitor.draw_figure_if_due()
+    bar.close()
+    state.finish()
+    curve.write_csv()
+    monitor.close()
+    if stop.agreed:
+        log.info(
+            f'{stop.name}: stopped after step {state.step}, saved in {state.folder / "last.pth"}; '
+            'resume it with --resume=auto'
+        )
+        return stop.status
+    log.info(f'{state.step} steps, weights and loss curve written to {state.folder}')
+    print_next('python val.py')
+    log.info(f'      with --module_path={state.folder} for these weights')
+
+
+def set_up(para: SimpleNamespace) -> Training:
+    """Build everything that a training needs, as it was when the training that is resumed was saved."""
+    samples, validation_samples = load_samples(para)
+    used_devices = choose_devices(para.gpu)
+    device = used_devices[0]
+    precision = choose_precision(device, para.precision)
+    micro_batch_size = para.micro_batch_size * len(used_devices)
+    loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, micro_batch_size)
+    network = ResUNet(
+        training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
+    ).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    air = float(normalise(para.lower, para.lower, para.upper))
+    # The windows do not overlap: this is quicker than val.py, and enough to compare epochs.
+    windows = WindowSettings(para.size, para.size, para.threshold, air, precision=precision)
+    validation = Validation(network, validation_samples, windows, device)
+
+    module_dir = Path(para.module_dir)
+    lock_folder(module_dir, 'module_dir')
+    log_to_file(module_dir / 'train_ds.log')
+    if validation_samples:
+        log.info(f'held out for validation: {", ".join(case.name for case in validation_samples.cases)}')
+    state = TrainingState(module_dir, network, optimizer, scaler, vars(para), samples.case_depths())
+    curve = Curve(module_dir / 'loss.csv', load_weights_or_state(para, network, state))
+    if distributed.is_main_process():
+        with atomic_write(module_dir / 'parameters.json') as part:
+            part.write_text(json.dumps(vars(para), indent=1))
+    supervised = DeepSupervision(network, LOSSES[para.loss](), precision)
+    steps = Steps(supervised, optimizer, scaler, used_devices, para.compile)
+    monitor = Monitor(curve, para.visdom_server, para.visdom_port, vars(para), para.Epoch * len(loader))
+    return Training(samples, loader, steps, validation, state, curve, monitor)
+
+
+def load_samples(para: SimpleNamespace) -> tuple[Dataset, Dataset | None]:
+    """Return the samples to train on and those of the validation cases (None without validation)."""
     lock_folder(para.training_set_path, 'training_set_path', shared=True)
     require_settings(
         para.training_set_path,
@@ -49,105 +131,101 @@ def main(para):
         down_scale=para.down_scale,
         slice_thickness=para.slice_thickness,
     )
-    training_set = Path(para.training_set_path)
+    ct_folder, label_folder = Path(para.training_set_path, 'ct'), Path(para.training_set_path, 'seg')
     samples = Dataset(
-        training_set / 'ct',
-        training_set / 'seg',
-        para.size,
-        para.lower,
-        para.upper,
-        para.down_scale,
-        para.samples_per_case,
+        ct_folder, label_folder, para.size, para.lower, para.upper, para.down_scale, para.samples_per_case
     )
-    held_out = samples.hold_out(para.validation_cases, para.seed)
-    used = choose_devices(para.gpu)
-    loader = Loader(
-        samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, para.micro_batch_size * len(used)
-    )
-    network = ResUNet(
-        training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
-    ).to(used[0])
-    precision = choose_precision(used[0], para.precision)
-    scaler = torch.amp.GradScaler(used[0].type, enabled=precision == torch.float16)
-    optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
-    air = float(normalise(para.lower, para.lower, para.upper))
-    validation = Validation(network, held_out, para.size, para.threshold, used[0], precision, air)
+    return samples, samples.hold_out(para.validation_cases, para.seed)
 
-    module_dir = Path(para.module_dir)
-    lock_folder(module_dir, 'module_dir')
-    log_to_file(module_dir / 'train_ds.log')
-    if held_out:
-        log.info(f'held out for validation: {", ".join(case.name for case in held_out.cases)}')
-    state = TrainingState(module_dir, network, optimizer, scaler, vars(para), samples.depths())
-    curve = state.resume(para.resume)
-    if curve is not None:
-        log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {module_dir / "last.pth"}')
+
+def load_weights_or_state(para: SimpleNamespace, network: ResUNet, state: TrainingState) -> list[list[float]]:
+    """Resume the training in module_dir, or load pretrained weights, as the settings ask; return the curve so far."""
+    rows = state.resume(para.resume)
+    if rows is not None:
+        log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {state.folder / "last.pth"}')
     elif para.pretrained_path:
         log.info(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
-    if distributed.is_main_process():
-        with atomic_write(module_dir / 'parameters.json') as part:
-            part.write_text(json.dumps(vars(para), indent=1))
-    steps = Steps(DeepSupervision(network, LOSSES[para.loss](), precision), optimizer, scaler, used, para.compile)
-    last = para.Epoch * len(loader)
-    monitor = Monitor(module_dir, para.visdom_server, para.visdom_port, vars(para), last, curve or [])
+    return rows or []
 
-    stop = Stop()
-    bar = progress_bar(last, 'training', 'step', state.step)
-    while state.epoch < para.Epoch and not stop.agree():
-        alpha = para.alpha * para.alpha_decay ** (state.epoch // para.alpha_epochs)
-        rate = para.learning_rate * para.learning_rate_factor ** sum(
-            state.epoch >= epoch for epoch in para.learning_rate_decay
-        )
-        for names, parts in loader.epoch(state.epoch, state.batch):
-            losses = steps.step(parts, alpha, rate)
-            state.step += 1
-            state.batch += 1
-            monitor.add(losses, names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=rate)
-            bar.update()
-            if state.step % para.print_every == 0:
-                row = monitor.record()
-                log.info(
-                    'epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
-                    'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60)
-                )
-            if monitor.wants_sample():
-                ct, label, _ = parts[0]
-                monitor.sample(
-                    f'{names[0]}, step {state.step}',
-                    ct[0, 0],
-                    label[0],
-                    samples.geometries[names[0]],
-                    validation.predict,
-                    (para.lower, para.upper),
-                )
-            if stop.agree():
-                break
 
-        row = monitor.record()
-        if state.batch >= len(loader):  # more, where a training goes on with fewer samples
-            state.epoch, state.batch = state.epoch + 1, 0
-            mean = monitor.mean(state.epoch)
-            if state.epoch % para.save_every == 0 or state.epoch == para.Epoch:
-                state.save_network(f'net{state.epoch}-{row["loss4"]:.3f}-{mean:.3f}.pth', para.keep_saved)
-            if held_out is None:
-                state.save_best(mean)
-            elif state.epoch % para.validate_every == 0 or state.epoch == para.Epoch:
-                dice = validation.dice()
-                monitor.validated(dice)
-                state.save_best(1 - dice)
-        state.save(monitor.curve)
-        monitor.flush()
-    bar.close()
-    state.finish()
-    monitor.close()
-    if stop.agreed:
-        log.info(
-            f'{stop.name}: stopped after step {state.step}, saved in {module_dir / "last.pth"}; go on with --resume=auto'
-        )
-        return stop.status
-    log.info(f'{state.step} steps, weights and loss curve written to {module_dir}')
-    print_next('python val.py')
-    log.info(f'      with --module_path={module_dir} for these weights')
+def train_epoch(para: SimpleNamespace, training: Training, stop: Stop, bar: tqdm) -> None:
+    """Train on the remaining batches of the current epoch, or until a signal asks the run to stop."""
+    state, curve, monitor = training.state, training.curve, training.monitor
+    learning_rate = learning_rate_at(
+        state.epoch, para.learning_rate, para.learning_rate_factor, para.learning_rate_decay
+    )
+    alpha = alpha_at(state.epoch, para.alpha, para.alpha_decay, para.alpha_epochs)
+    for case_names, micro_batches in training.loader.batches(state.epoch, state.batch):
+        losses = training.steps.step(micro_batches, alpha, learning_rate)
+        state.step += 1
+        state.batch += 1
+        curve.add(losses, case_names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=learning_rate)
+        bar.update()
+        if state.step % para.print_every == 0:
+            record_steps(training)
+            print_losses(curve.newest())
+        if monitor.should_show_sample():
+            show_sample(para, training, case_names[0], *micro_batches[0][:2])
+        if stop.agree():
+            break
+    record_steps(training)
+
+
+def finish_epoch(para: SimpleNamespace, training: Training) -> None:
+    """Count the epoch, and save, validate and compare its weights where it is their turn."""
+    state, curve = training.state, training.curve
+    state.epoch, state.batch = state.epoch + 1, 0
+    is_last = state.epoch == para.Epoch
+    mean_loss = curve.mean_loss(state.epoch)
+    if state.epoch % para.save_every == 0 or is_last:
+        loss = curve.newest()['loss4']
+        state.save_network(f'net{state.epoch}-{loss:.3f}-{mean_loss:.3f}.pth', para.keep_saved)
+    if not para.validation_cases:
+        state.save_best(mean_loss)
+    elif state.epoch % para.validate_every == 0 or is_last:
+        dice = training.validation.mean_dice()
+        curve.set_validation_dice(dice)
+        training.monitor.show_validation_dice()
+        log.info(f'epoch:{state.epoch}, validation Dice:{dice:.4f}')
+        state.save_best(1 - dice)
+
+
+def learning_rate_at(epoch: int, initial: float, factor: float, decay_epochs: Sequence[int]) -> float:
+    """Return the learning rate after `epoch` epochs: it is multiplied by `factor` after each of `decay_epochs`."""
+    return initial * factor ** sum(epoch >= decay_epoch for decay_epoch in decay_epochs)
+
+
+def alpha_at(epoch: int, initial: float, factor: float, interval: int) -> float:
+    """Return the weight of the losses of heads 1 to 3: it is multiplied by `factor` every `interval` epochs."""
+    return initial * factor ** (epoch // interval)
+
+
+def record_steps(training: Training) -> None:
+    """Bring the newest steps into the curve and to visdom."""
+    training.curve.record()
+    training.monitor.show_new_rows()
+
+
+def print_losses(row: dict[str, float]) -> None:
+    """Log the losses of one row of the curve."""
+    log.info(
+        'epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
+        'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60)
+    )
+
+
+def show_sample(
+    para: SimpleNamespace, training: Training, case_name: str, ct: torch.Tensor, label: torch.Tensor
+) -> None:
+    """Show the first sample of a micro batch, ct (n, 1, z, y, x) and label (n, z, Y, X), in visdom."""
+    training.monitor.show_sample(
+        f'{case_name}, step {training.state.step}',
+        ct[0, 0],
+        label[0],
+        training.samples.geometries[case_name],
+        training.validation.predict,
+        (para.lower, para.upper),
+    )
 
 
 if __name__ == '__main__':

@@ -1,15 +1,19 @@
 """Predict the liver in whole CT volumes, and score the masks where labels exist.
 
 In:   test_ct_path/volume-N.*, test_seg_path/segmentation-N.* (optional), module_path
-Out:  pred_path/pred-N.nii (uint8), result.xlsx, result.csv, summary.json, val.log, and a record of each case in pred_path/manifest: a case
-      predicted before from the same files with the same settings and weights is not predicted again
+Out:  in pred_path: pred-N.nii (uint8), result.xlsx, result.csv, summary.json, val.log, and in manifest/ a record of
+      each case: one that was predicted before from the same files, settings and weights is not predicted again
 
     python val.py --module_path=module/net1000-0.028-0.022.pth
 """
 
 import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from net.ResUNet import ResUNet
 from utilities.base import distributed
@@ -26,79 +30,112 @@ from utilities.run.manifest import Manifest, fingerprint
 from utilities.run.parameter_rules import settings_of_stage
 from utilities.run.script import run_script
 from utilities.viewing.case_panes import CasePanes
-from utilities.volumes.cases import find_cases, output_name
+from utilities.volumes.cases import Case, find_cases, output_name
 from utilities.volumes.checks import check_header
+from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import read_ct, read_label, write_volume
 
 
-def main(para):
-    found = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
+def main(para: SimpleNamespace) -> int:
+    cases = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
     network = ResUNet(training=False, down_scale=para.down_scale)
-    weights = checkpoint.load_weights(network, para.module_path)
-    log.info(f'weights: {weights}')
-    loaded = fingerprint(weights)  # as loaded: a training may replace the file meanwhile
+    weights_path = checkpoint.load_weights(network, para.module_path)
+    log.info(f'weights: {weights_path}')
+    # The fingerprint is taken now, since a training may replace the file before a case is recorded.
+    weights_fingerprint = fingerprint(weights_path)
     device = choose_devices(para.gpu)[0]
-    network.to(device)
     precision = choose_precision(device, para.precision)
-    air = float(normalise(para.lower, para.lower, para.upper))
-    windows = WindowSettings(para.size, para.stride, para.threshold, air, para.window_batch, precision)
     settings = {'precision': str(precision), **settings_of_stage(vars(para), 'prediction')}
     manifest = Manifest(para.pred_path, settings, 'pred_path')
     log_to_file(manifest.folder / 'val.log')
-    server = para.visdom_server if distributed.is_main_process() else ''
-    panes = CasePanes(manifest.folder, server, para.visdom_port, vars(para))
+    air = float(normalise(para.lower, para.lower, para.upper))
+    windows = WindowSettings(para.size, para.stride, para.threshold, air, para.window_batch, precision)
+    prediction = Prediction(para, network.to(device), windows, device, manifest, weights_fingerprint)
+    visdom_server = para.visdom_server if distributed.is_main_process() else ''
+    panes = CasePanes(manifest.folder, visdom_server, para.visdom_port, vars(para))
 
-    def inputs(case):
-        return [*case.files, case.spacing, loaded]
-
-    def check(case):
-        return check_header(case, False, para.grid_tolerance)
-
-    def done(case):
-        return manifest.done(output_name(case.name, 'pred'), inputs(case))
-
-    def load(case):
-        start = time.monotonic()
-        ct, geometry = read_ct(case.ct, para.lower, para.upper, case.spacing)
-        factor = z_factor(len(ct), geometry.spacing[2], para.test_slice_thickness) if para.test_slice_thickness else 1
-        small = resample_ct(ct, factor, para.down_scale, para.lower, np.float32)
-        return normalise(small, para.lower, para.upper), ct.shape, geometry, start
-
-    def predict(case, read):
-        ct, shape, *rest = read
-        return predict_mask(network, ct, shape, windows, device), *rest
-
-    def finish(case, predicted):
-        before, geometry, start = predicted
-        mask = keep_liver(before, para.maximum_hole)
-        name = output_name(case.name, 'pred')
-        manifest.start(name, [f'{name}.nii'])
-        write_volume(manifest.folder / f'{name}.nii', mask, geometry)
-        seconds = time.monotonic() - start
-        label = read_label(case.label)[0] if case.label else None
-        row = {**score(case.ct.name, label, before, mask, geometry.spacing, para.surface_tolerance), 'time': seconds}
-        return manifest.add(name, inputs(case), [f'{name}.nii'], row)
-
-    def show(case, record):
-        panes.add(case, {'prediction': manifest.folder / f'{output_name(case.name, "pred")}.nii'}, record['row'])
-
-    # on a CPU the network takes all cores, and the next case only memory
-    predicted, failures = run_cases.run_cases(
-        [load, predict, finish], found, 'prediction', device.type == 'cuda', check, done, show
+    records, failures = run_cases.run_cases(
+        [prediction.load, prediction.predict, prediction.finish],
+        cases,
+        'prediction',
+        # On a CPU the network uses all cores, and the next case would only take memory.
+        overlap=device.type == 'cuda',
+        check=partial(check_header, labelled=False, grid_tolerance=para.grid_tolerance),
+        done=prediction.earlier_record,
+        after=lambda case, record: panes.add(case, {'prediction': prediction.mask_path(case)}, record['row']),
     )
-    if predicted:
-        print_tables(
-            *write_tables(
-                manifest.folder,
-                'result',
-                [record['row'] for record in predicted],
-                vars(para),
-                failures,
-                weights=str(weights),
-            )
-        )
+    if records:
+        rows = [record['row'] for record in records]
+        weights = str(weights_path)
+        print_tables(*write_tables(manifest.folder, 'result', rows, vars(para), failures, weights=weights))
     panes.close()
-    return script.report_results(len(predicted), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
+    return script.report_results(len(records), failures, manifest.folder, 'python Densecrf/3D-CRF.py')
+
+
+class Prediction:
+    """Predict the mask of a case in three steps, which may overlap for different cases: load, predict, finish.
+
+    Args:
+        para: The settings of the run.
+        network: The network, on its device.
+        windows: How the network runs over a volume.
+        device: Device of the network.
+        manifest: The Manifest of pred_path.
+        weights_fingerprint: Fingerprint of the file of weights; with the files of a case it tells whether an earlier
+            mask is up to date.
+    """
+
+    def __init__(
+        self,
+        para: SimpleNamespace,
+        network: ResUNet,
+        windows: WindowSettings,
+        device: torch.device,
+        manifest: Manifest,
+        weights_fingerprint: list,
+    ):
+        self.para, self.network, self.windows, self.device = para, network, windows, device
+        self.manifest, self.weights_fingerprint = manifest, weights_fingerprint
+
+    def load(self, case: Case) -> tuple[np.ndarray, tuple[int, ...], Geometry, float]:
+        """Return the CT as the network takes it, its shape and Geometry as stored, and the time at the start."""
+        para, start_time = self.para, time.monotonic()
+        ct, geometry = read_ct(case.ct, para.lower, para.upper, case.spacing)
+        factor = 1
+        if para.test_slice_thickness:
+            factor = z_factor(len(ct), geometry.spacing[2], para.test_slice_thickness)
+        resampled = resample_ct(ct, factor, para.down_scale, para.lower, np.float32)
+        return normalise(resampled, para.lower, para.upper), ct.shape, geometry, start_time
+
+    def predict(self, case: Case, loaded: tuple) -> tuple[np.ndarray, Geometry, float]:
+        """Return the mask before post-processing; Geometry and start time are passed on."""
+        ct, shape, geometry, start_time = loaded
+        return predict_mask(self.network, ct, shape, self.windows, self.device), geometry, start_time
+
+    def finish(self, case: Case, predicted: tuple) -> dict:
+        """Post-process, write and score the mask, and return the record of the case."""
+        mask_before, geometry, start_time = predicted
+        mask = keep_liver(mask_before, self.para.maximum_hole)
+        path = self.mask_path(case)
+        self.manifest.start(output_name(case.name, 'pred'), [path.name])
+        write_volume(path, mask, geometry)
+        seconds = time.monotonic() - start_time
+        label = read_label(case.label)[0] if case.label else None
+        row = score(case.ct.name, label, mask_before, mask, geometry.spacing, self.para.surface_tolerance)
+        row['time'] = seconds
+        return self.manifest.add(output_name(case.name, 'pred'), self.inputs(case), [path.name], row)
+
+    def earlier_record(self, case: Case) -> dict | None:
+        """Return the record of a case whose mask is up to date, else None."""
+        return self.manifest.done(output_name(case.name, 'pred'), self.inputs(case))
+
+    def inputs(self, case: Case) -> list:
+        """Return what the mask of a case is made from."""
+        return [*case.files, case.spacing, self.weights_fingerprint]
+
+    def mask_path(self, case: Case) -> Path:
+        """Return the path of the mask of a case."""
+        return self.manifest.folder / f'{output_name(case.name, "pred")}.nii'
 
 
 if __name__ == '__main__':

@@ -321,15 +321,15 @@ def safe_training(folder, repeats):
     """an epoch of 8 training steps, 2 x 16 x 64 x 64, with all that is saved to go on from, beside one that saves nothing"""
     from utilities.base.folder_lock import lock_folder
     from utilities.inference.devices import choose_devices
+    from utilities.training.curve import Curve
     from utilities.training.training_state import TrainingState
     from utilities.viewing.training_monitor import Monitor
 
     network, optimizer, step = our_trainer(*liver_batch(2, 16, 64, choose_devices('')[0]))
     lock_folder(folder, 'module_dir')
-    state, monitor = (
-        TrainingState(folder, network, optimizer, torch.amp.GradScaler(enabled=False), {}, []),
-        Monitor(folder),
-    )
+    state = TrainingState(folder, network, optimizer, torch.amp.GradScaler(enabled=False), {}, [])
+    curve = Curve(folder / 'loss.csv')
+    monitor = Monitor(curve)
 
     def ours():
         state.epoch += 1
@@ -337,11 +337,12 @@ def safe_training(folder, repeats):
             state.step += 1
             heads = step()
             losses = torch.cat((heads, heads[3:]))
-            monitor.add(losses, ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
-        monitor.record()
-        state.save_best(monitor.mean(state.epoch))
-        state.save(monitor.curve)
-        monitor.flush()
+            curve.add(losses, ['volume-0'], epoch=state.epoch, step=state.step, alpha=0.33, learning_rate=1e-4)
+        curve.record()
+        state.save_best(curve.mean_loss(state.epoch))
+        state.save(curve.rows)
+        curve.write_csv()
+        monitor.draw_figure_if_due()
         state.finish()  # in a training the next steps do not wait for it
 
     def plainly():
@@ -364,7 +365,8 @@ def monitored_training(folder, repeats):
     from utilities.base.log import log, log_to_file
     from utilities.inference.devices import choose_devices
     from utilities.inference.predict_mask import WindowSettings, predict_mask
-    from utilities.viewing.training_monitor import FIGURE_EVERY, Monitor
+    from utilities.training.curve import Curve
+    from utilities.viewing.training_monitor import FIGURE_INTERVAL, Monitor
     from utilities.viewing.visdom_front_end import find_static_folder, is_complete
 
     if not is_complete(find_static_folder()):
@@ -383,7 +385,8 @@ def monitored_training(folder, repeats):
     ct, label = liver_batch(2, 16, 64, device)
     network, _, step = our_trainer(ct, label)
     log_to_file(folder / 'train_ds.log')
-    monitor = Monitor(folder, 'http://127.0.0.1', port, {'size': 16}, 0)
+    curve = Curve(folder / 'loss.csv')
+    monitor = Monitor(curve, 'http://127.0.0.1', port, {'size': 16})
 
     def predict(ct, shape):
         network.eval()
@@ -396,24 +399,24 @@ def monitored_training(folder, repeats):
             step()
 
     def ours(steps):
-        for number in range(len(monitor.curve) + 1, len(monitor.curve) + 1 + steps):
+        for number in range(len(curve.rows) + 1, len(curve.rows) + 1 + steps):
             heads = step()
-            monitor.add(
-                torch.cat((heads, heads[3:])), ['volume-0'], epoch=1, step=number, alpha=0.33, learning_rate=1e-4
-            )
+            curve.add(torch.cat((heads, heads[3:])), ['volume-0'], epoch=1, step=number, alpha=0.33, learning_rate=1e-4)
             if number % 5 == 0:
-                row = monitor.record()
-                log.info(f'epoch:1, step:{number}, loss4:{row["loss4"]:.3f}')
-            if monitor.wants_sample():
-                monitor.sample('volume-0', ct[0, 0], label[0], Geometry((1.5, 1.5, 5)), predict, WINDOW)
+                curve.record()
+                monitor.show_new_rows()
+                log.info(f'epoch:1, step:{number}, loss4:{curve.newest()["loss4"]:.3f}')
+            if monitor.should_show_sample():
+                monitor.show_sample('volume-0', ct[0, 0], label[0], Geometry((1.5, 1.5, 5)), predict, WINDOW)
             if number % 8 == 0:
-                monitor.flush()
+                curve.write_csv()
+                monitor.draw_figure_if_due()
 
     try:
         plainly(10)
         ours(10)
         several = int(
-            1.1 * FIGURE_EVERY / measured(lambda: plainly(10))[0] * 10
+            1.1 * FIGURE_INTERVAL / measured(lambda: plainly(10))[0] * 10
         )  # what is drawn each minute is drawn once at least
         blocks = [(plainly, several // 2), (ours, several), (plainly, several - several // 2)] * (
             1 if repeats < 5 else 2
@@ -422,7 +425,7 @@ def monitored_training(folder, repeats):
         for way, steps in blocks:
             took, more, _ = measured(lambda: way(steps))
             seconds[way], peak[way] = seconds[way] + took, max(peak[way], more / 1e6)
-        shown = len(monitor.board.windows)
+        shown = len(monitor.client.panes)
         monitor.close()
     finally:
         server.kill()

@@ -1,6 +1,7 @@
-"""Training set -> samples."""
+"""Draw samples from the training set."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,94 +9,128 @@ import torch
 from utilities.base.errors import InputError
 from utilities.image.preprocess import normalise
 from utilities.run.manifest import settings_of_cases
-from utilities.volumes.cases import find_cases
+from utilities.volumes.cases import Case, find_cases
 from utilities.volumes.read_write import SliceReader, read_header
+
+FOLDER_PARAMETER = 'training_set_path, or run first: python data_prepare/get_training_set.py'
 
 
 class Dataset(torch.utils.data.Dataset):
-    """Random runs of `size` consecutive slices from the training set that get_training_set.py wrote.
+    """Draw runs of consecutive slices from the training set that data_prepare/get_training_set.py wrote.
 
-    One item: CT as float32 (1, size, y, x), HU divided by max(|lower|, |upper|), and labels as uint8
-    (size, y / down_scale, x / down_scale). Headers are read once; of an uncompressed file a sample reads its own slices alone.
-    `samples_per_case` items are drawn from each case. An index draws its first slice at random; a key (index, place), place from 0 to
-    below 1, names it. Raises InputError for a folder that is missing or empty, a CT
-    without label, sizes that do not belong together, and fewer slices than `size`.
+    A sample is a pair of tensors: the CT, float32 (1, size, y, x), HU divided by max(|lower|, |upper|), and the label,
+    uint8 (size, y / down_scale, x / down_scale). `dataset[index]` draws the first slice at random;
+    `dataset[index, start_fraction]` takes the slice at this fraction, 0 to below 1, of all possible first slices.
+    Headers are read once; of an uncompressed file a sample reads only its own slices.
+
+    Args:
+        ct_folder: Folder of the CTs.
+        label_folder: Folder of the labels.
+        size: Number of slices in a sample.
+        lower: Lower end of the intensity window in HU.
+        upper: Upper end of the intensity window in HU.
+        down_scale: In-plane size of a CT divided by that of its label.
+        samples_per_case: Number of samples that are drawn from each case.
+
+    Raises:
+        InputError: A folder is missing or empty; a CT has no label, a label of another shape, or fewer slices than
+            `size`.
     """
 
-    def __init__(self, ct_dir, seg_dir, size, lower=-200, upper=200, down_scale=0.5, samples_per_case=1):
+    def __init__(
+        self,
+        ct_folder: Path | str,
+        label_folder: Path | str,
+        size: int,
+        lower: float = -200,
+        upper: float = 200,
+        down_scale: float = 0.5,
+        samples_per_case: int = 1,
+    ):
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
-        self.cases = find_cases(
-            ct_dir, 'training_set_path, or run first: python data_prepare/get_training_set.py', seg_dir
-        )
-        self.volumes, self.geometries = [], {}
+        self.cases = find_cases(ct_folder, FOLDER_PARAMETER, label_folder)
+        self.geometries = {}  # of the labels, by the name of the case
+        self.depths, self.ct_readers, self.label_readers = {}, {}, {}  # by the name of the case
         for case in self.cases:
-            if case.label is None:
-                raise InputError(f'{case.ct}: no label in {seg_dir}; run data_prepare/get_training_set.py again')
-            shape, (label_shape, self.geometries[case.name]) = read_header(case.ct)[0], read_header(case.label)
-            wanted = (shape[0], round(shape[1] / down_scale), round(shape[2] / down_scale))
-            if label_shape != wanted:
-                raise InputError(
-                    f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}'
-                )
-            if shape[0] < size:
-                raise InputError(f'{case.ct}: wanted {size} slices or more, got {shape[0]}; lower size')
-            self.volumes.append((shape[0], SliceReader(case.ct), SliceReader(case.label)))
+            self.add_case(case, label_folder, down_scale)
 
-    def __len__(self):
+    def add_case(self, case: Case, label_folder: Path | str, down_scale: float) -> None:
+        """Read the headers of a case and check that its files belong together."""
+        if case.label is None:
+            raise InputError(f'{case.ct}: no label in {label_folder}; run data_prepare/get_training_set.py again')
+        ct_shape, _ = read_header(case.ct)
+        label_shape, geometry = read_header(case.label)
+        wanted = ct_shape[0], round(ct_shape[1] / down_scale), round(ct_shape[2] / down_scale)
+        if label_shape != wanted:
+            raise InputError(
+                f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}'
+            )
+        if ct_shape[0] < self.size:
+            raise InputError(f'{case.ct}: wanted {self.size} slices or more, got {ct_shape[0]}; lower size')
+        self.geometries[case.name], self.depths[case.name] = geometry, ct_shape[0]
+        self.ct_readers[case.name], self.label_readers[case.name] = SliceReader(case.ct), SliceReader(case.label)
+
+    def __len__(self) -> int:
         return len(self.cases) * self.samples_per_case
 
-    def name(self, index):
-        """Name of a sample's case."""
+    def __getitem__(self, key: int | tuple[int, float]) -> tuple[torch.Tensor, torch.Tensor]:
+        index, start_fraction = key if isinstance(key, tuple) else (key, torch.rand((), dtype=torch.float64).item())
+        name = self.case_name(index)
+        first = int(start_fraction * (self.depths[name] - self.size + 1))
+        ct, label = self.read_slices(name, first, first + self.size)
+        return torch.from_numpy(ct)[None], torch.from_numpy(label)
+
+    def case_name(self, index: int) -> str:
+        """Return the name of the case that a sample is drawn from."""
         return self.cases[index % len(self.cases)].name
 
-    def depths(self):
-        """[name, slices] of each case: by these a training knows its training set again."""
-        return [[case.name, depth] for case, (depth, *_) in zip(self.cases, self.volumes)]
+    def case_depths(self) -> list[list]:
+        """Return [name, number of slices] of each case; a training that is resumed compares them."""
+        return [[case.name, self.depths[case.name]] for case in self.cases]
 
-    def hold_out(self, number, seed):
-        """Take `number` cases, chosen by the seed, out of this Dataset; returns them as one of their own, None for 0.
+    def read_case(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return all slices of a case: the normalised CT, float32 (z, y, x), and the label, uint8 (z, Y, X)."""
+        name = self.cases[index].name
+        return self.read_slices(name, 0, self.depths[name])
 
-        Raises InputError if no case would be left.
+    def read_slices(self, name: str, first: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slices `first` to `end` - 1 of a case: the normalised CT and the label. Raises InputError."""
+        ct = normalise(self.ct_readers[name].read(first, end), self.lower, self.upper)
+        return ct, np.require(self.label_readers[name].read(first, end), np.uint8, 'W')
+
+    def hold_out(self, count: int, seed: int) -> 'Dataset | None':
+        """Move `count` random cases, chosen by the seed, into a Dataset of their own.
+
+        Returns the new Dataset, or None if `count` is 0. Raises InputError if no case would remain in this one.
         """
-        if not number:
+        if not count:
             return None
-        if number >= len(self.cases):
+        if count >= len(self.cases):
             raise InputError(
-                f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases of training_set_path, got '
-                f'{number}'
+                f'parameter validation_cases: wanted fewer than the {len(self.cases)} cases of training_set_path, '
+                f'got {count}'
             )
-        chosen = set(np.random.default_rng([seed, 11]).permutation(len(self.cases))[:number].tolist())
-        pairs = list(zip(self.cases, self.volumes))
-        other = copy.copy(self)
-        other.cases, other.volumes = map(list, zip(*(pair for i, pair in enumerate(pairs) if i in chosen)))
-        self.cases, self.volumes = map(list, zip(*(pair for i, pair in enumerate(pairs) if i not in chosen)))
-        return other
-
-    def whole(self, index):
-        """All slices of a case: (CT (z, y, x), labels), as in an item, as arrays."""
-        depth, ct, label = self.volumes[index]
-        return normalise(ct.read(0, depth), self.lower, self.upper), np.asarray(label.read(0, depth), np.uint8)
-
-    def __getitem__(self, key):
-        index, place = key if isinstance(key, tuple) else (key, float(torch.rand((), dtype=torch.float64)))
-        depth, ct, label = self.volumes[index % len(self.cases)]
-        first = int(place * (depth - self.size + 1))
-        ct, label = (volume.read(first, first + self.size) for volume in (ct, label))
-        return torch.from_numpy(normalise(ct, self.lower, self.upper))[None], torch.from_numpy(
-            np.require(label, np.uint8, 'W')
-        )
+        chosen = set(np.random.default_rng([seed, 11]).permutation(len(self.cases))[:count].tolist())
+        held_out = copy.copy(self)
+        held_out.cases = [case for index, case in enumerate(self.cases) if index in chosen]
+        self.cases = [case for index, case in enumerate(self.cases) if index not in chosen]
+        return held_out
 
 
-def require_settings(folder, **wanted):
-    """Raise InputError unless all cases of a training set were made with the wanted settings. One without records is taken as it is."""
-    found = settings_of_cases(folder)
-    if len(found) > 1 or None in found:
+def require_settings(folder: Path | str, **wanted) -> None:
+    """Raise InputError unless all cases of a training set were made with the wanted settings.
+
+    A training set without records, which another program made, is accepted.
+    """
+    recorded = settings_of_cases(folder)
+    if len(recorded) > 1 or None in recorded:
         raise InputError(
-            f'{folder}: holds cases of several settings or half-written ones; run data_prepare/get_training_set.py again'
+            f'{folder}: holds cases of several settings or half-written ones; run '
+            'data_prepare/get_training_set.py again'
         )
     for name, value in wanted.items():
-        if found and found[0].get(name) != value:
+        if recorded and recorded[0].get(name) != value:
             raise InputError(
-                f'{folder}: was made with {name} {found[0].get(name)}, now it is {value}; set it back, or run '
+                f'{folder}: was made with {name} {recorded[0].get(name)}, now it is {value}; set it back, or run '
                 'data_prepare/get_training_set.py again'
             )

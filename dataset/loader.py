@@ -1,115 +1,140 @@
-"""Samples -> batches, in an order that depends on nothing but the seed and the number of the epoch."""
+"""Read batches of samples, in an order that depends only on the seed and the number of the epoch."""
 
 import atexit
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 import torch
 
+from dataset.dataset import Dataset
 from utilities.base import distributed
 from utilities.base.errors import InputError
 from utilities.base.log import log
 
+# What PyTorch raises when a worker process is killed, depending on what the worker was doing.
+WORKER_ERRORS = RuntimeError, ConnectionError, EOFError, FileNotFoundError
+
 
 class Loader:
-    """Batches of a Dataset, read by `num_workers` processes ahead of their use (0: by this one).
+    """Read the batches of a Dataset ahead of their use, in worker processes.
 
-    Which samples an epoch holds, in which order and from which slices on, is a function of (seed, epoch): a training can go on
-    in the middle of an epoch, with another number of workers or ranks, and sees what it would have seen. Under torchrun each rank reads its
-    share of each batch, in parts of at most `micro_batch_size` samples (0: in one). A worker that is killed, as for want of memory, costs a warning
-    and one worker; the batches stay the same.
+    The samples of an epoch, their order and their first slices are a function of (seed, epoch). So a training can be
+    resumed in the middle of an epoch, with another number of workers or ranks, and sees the same samples. A worker
+    that is killed, for example because memory ran out, costs a warning; loading continues with one worker fewer.
+
+    Args:
+        samples: The Dataset.
+        batch_size: Number of samples in one step, over all ranks. Under torchrun each rank reads its share.
+        seed: Seed of the order of the samples and of their first slices.
+        num_workers: Number of worker processes; 0 reads in this process.
+        pin_memory: Copy the samples to page-locked memory, if there is a GPU.
+        micro_batch_size: Largest number of samples in a micro batch; 0 puts the share of this rank into one.
     """
 
-    def __init__(self, samples, batch_size, seed=0, num_workers=0, pin_memory=False, micro_batch_size=0):
+    def __init__(
+        self,
+        samples: Dataset,
+        batch_size: int,
+        seed: int = 0,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        micro_batch_size: int = 0,
+    ):
         self.samples, self.batch_size, self.seed, self.micro_batch_size = samples, batch_size, seed, micro_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.todo, self.loader = [], None  # keys of the parts to come
+        # The DataLoader, made at the first use, reads the keys in this list; the list is refilled for every epoch.
+        self.loader, self.keys_to_read = None, []
         atexit.register(end_workers)
 
-    def __len__(self):
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
         return -(-len(self.samples) // self.batch_size)
 
-    def keys(self, epoch):
-        """Keys of the epoch's batches: lists of (sample, place of its first slice in 0 to below 1)."""
+    def batch_keys(self, epoch: int) -> list[list[tuple[int, float]]]:
+        """Return the keys (index, start_fraction) of the samples of each batch of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        order, places = rng.permutation(len(self.samples)).tolist(), rng.random(len(self.samples)).tolist()
-        keys = list(zip(order, places))
+        indices = rng.permutation(len(self.samples)).tolist()
+        keys = list(zip(indices, rng.random(len(self.samples)).tolist()))
         return [keys[i : i + self.batch_size] for i in range(0, len(keys), self.batch_size)]
 
-    def parts(self, batch):
-        """Keys of the parts of a batch that this rank computes, and the share of each of its samples in the batch."""
-        own, share = batch[distributed.rank() :: distributed.world_size()], 1 / len(batch)
-        if not own:  # fewer samples than ranks: one to be there with, which counts nothing
-            own, share = batch[:1], 0.0
-        micro_batch_size = self.micro_batch_size or len(own)
-        return [own[i : i + micro_batch_size] for i in range(0, len(own), micro_batch_size)], share
+    def micro_batch_keys(self, keys: list[tuple[int, float]]) -> tuple[list[list[tuple[int, float]]], float]:
+        """Split the keys of a batch into the micro batches of this rank.
 
-    def epoch(self, epoch, first=0):
-        """(names of the cases, parts) of each batch from the `first` on: all names, and of this rank's parts (CT, labels, share).
+        Returns the keys of each micro batch, and the weight of each of its samples in the mean loss of the batch.
+        """
+        own_keys, weight = keys[distributed.rank() :: distributed.world_size()], 1 / len(keys)
+        if not own_keys:  # Fewer samples than ranks: a dummy sample of weight 0, so that this rank joins the step.
+            own_keys, weight = keys[:1], 0.0
+        size = self.micro_batch_size or len(own_keys)
+        return [own_keys[i : i + size] for i in range(0, len(own_keys), size)], weight
 
-        CT and labels are the Dataset's, with the samples of the part in front; share (samples, 1): of each in the mean over the batch.
+    def batches(self, epoch: int, first: int = 0) -> Iterator[tuple[list[str], list[tuple[torch.Tensor, ...]]]]:
+        """Iterate over the batches of an epoch, from the batch `first` on.
+
+        Yields the names of the cases in the whole batch, and the micro batches of this rank: CT (n, 1, size, y, x),
+        label (n, size, Y, X), and the weight of each sample in the mean loss of the batch (n, 1).
         Raises InputError for a file that cannot be read.
         """
-        batches = self.keys(epoch)[first:]
-        arriving = self.read([keys for batch in batches for keys in self.parts(batch)[0]])
+        batches = self.batch_keys(epoch)[first:]
+        micro_batches = self.read([keys for batch in batches for keys in self.micro_batch_keys(batch)[0]])
         for batch in batches:
-            keys, share = self.parts(batch)
-            parts = [(ct, label, torch.full((len(ct), 1), share)) for ct, label in islice(arriving, len(keys))]
-            yield [self.samples.name(index) for index, _ in batch], parts
+            keys, weight = self.micro_batch_keys(batch)
+            case_names = [self.samples.case_name(index) for index, _ in batch]
+            yield (
+                case_names,
+                [(ct, label, torch.full((len(ct), 1), weight)) for ct, label in islice(micro_batches, len(keys))],
+            )
 
-    def read(self, todo):
-        """(CT, labels) of each list of keys, in order."""
-        while todo:
-            self.todo[:] = todo
+    def read(self, keys: list[list[tuple[int, float]]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Iterate over CT and label of each micro batch, given its keys. Continues if a worker process is killed."""
+        while keys:
+            self.keys_to_read[:] = keys
             try:
-                for ct, label in self.started():
-                    todo.pop(0)
+                for ct, label in self.start_reading():
+                    keys.pop(0)
                     yield ct, label
-            except InputError as error:  # a worker's comes wrapped in its traceback
+            except InputError as error:  # The error of a worker contains the worker's traceback.
                 raise InputError(str(error).splitlines()[-1].split('InputError: ', 1)[-1]) from None
-            except (
-                RuntimeError,
-                ConnectionError,
-                EOFError,
-                FileNotFoundError,
-            ) as error:  # the others: killed while it handed a batch over
-                if not self.num_workers or isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error):
+            except WORKER_ERRORS as error:
+                if not self.num_workers or (isinstance(error, RuntimeError) and 'DataLoader worker' not in str(error)):
                     raise
                 self.loader = None
                 self.num_workers -= 1
                 log.warning(
-                    f'warning: a process that reads samples was killed; going on with {self.num_workers} (num_workers). Was it '
-                    'out of memory, or /dev/shm full?'
+                    f'warning: a process that reads samples was killed, perhaps because memory or /dev/shm was full; '
+                    f'continuing with num_workers {self.num_workers}'
                 )
 
-    def started(self):
-        """The loader's iterator over the keys in `todo`."""
+    def start_reading(self) -> Iterator[list[torch.Tensor]]:
+        """Start the workers, if they do not run yet, and iterate over the samples of `keys_to_read`."""
         if self.loader is None:
-            # its own generator: an epoch that is begun twice draws nothing from the one that dropout uses
             self.loader = torch.utils.data.DataLoader(
                 self.samples,
-                batch_sampler=self.todo,
+                batch_sampler=self.keys_to_read,
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
                 pin_memory=self.pin_memory and torch.cuda.is_available(),
+                # Without a generator of its own, the loader would draw from the generator that dropout uses.
                 generator=torch.Generator(),
-                worker_init_fn=leave_signals,
+                worker_init_fn=ignore_signals,
             )
-        batches = iter(self.loader)
-        # PyTorch's handler would raise a worker's death in the middle of a step; without it, it shows when the worker's batch is due
+        samples = iter(self.loader)
+        # PyTorch's handler raises the death of a worker in the middle of a step. Without the handler it is raised
+        # when the samples of that worker are due.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        return batches
+        return samples
 
 
-def leave_signals(_):
-    """Ctrl-C and a batch system's SIGTERM reach every process of a run: the training decides when its workers end."""
+def ignore_signals(_worker: int) -> None:
+    """Ignore, in a worker process, the signals that ask a run to stop: the main process ends its workers itself."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
-def end_workers():
-    """As they ignore SIGTERM, by which Python would end them when an error ends the run. They only read."""
+def end_workers() -> None:
+    """Kill the worker processes, which ignore the SIGTERM that Python sends when an error ends the run."""
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -13,19 +13,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import pandas
-
 from utilities.base.errors import InputError
 from utilities.base.log import log
 from utilities.run.script import run_script
-from utilities.training.curve import COLUMNS
+from utilities.training.curve import read_rows
 from utilities.viewing.training_monitor import MAX_POINTS, show_curve
 from utilities.viewing.visdom_client import VisdomClient, show_parameters
 
 
 def main(para):
     folder = Path(para.module_dir)
-    curve = read_curve(folder / 'loss.csv')
+    curve = read_rows(folder / 'loss.csv')
     if not para.visdom_server:
         raise InputError("parameter visdom_server: wanted the server's address, such as 'http://localhost', got ''")
     board = VisdomClient(folder, para.visdom_server, para.visdom_port)
@@ -39,21 +37,6 @@ def main(para):
             'visdom_server and visdom_port'
         )
     log.info(f'{len(curve)} steps shown at {para.visdom_server}:{para.visdom_port}/env/{board.environment}')
-
-
-def read_curve(path):
-    """Rows of a loss.csv, lists of COLUMNS; NaN for columns that it lacks. Raises InputError."""
-    if not path.is_file():
-        raise InputError(f'{path}: wanted the table of a training, found none; run train_ds.py, or set module_dir')
-    try:
-        table = pandas.read_csv(path).reindex(columns=COLUMNS).astype(float)
-        if table[['epoch', 'step', 'loss4', 'seconds']].isna().any(axis=None):
-            raise ValueError('numbers are missing')
-    except ValueError as error:
-        raise InputError(
-            f'{path}: wanted a table with {", ".join(COLUMNS)}, got another ({error}); set module_dir'
-        ) from None
-    return table.values.tolist()
 
 
 if __name__ == '__main__':

@@ -146,7 +146,7 @@ def test_a_killed_rank_is_started_again_and_goes_on_by_itself(training_set):
         training_set, 2, 'killed', '--max-restarts=1', script='train_ds.py', **changes
     )  # another run of torchrun
     err = refused.communicate(timeout=240)[1]
-    assert refused.returncode == 1 and err.count('an earlier training is here; go on with it by --resume=auto') == 2
+    assert refused.returncode == 1 and err.count('an earlier training is here; resume it with --resume=auto') == 2
 
 
 def test_stopped_by_a_batch_system_and_resumed_by_other_numbers_of_ranks(training_set, alone):

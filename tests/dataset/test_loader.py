@@ -40,11 +40,13 @@ def equal(one, other):
 
 def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
     loader = Loader(samples, 2)
-    keys = [key for batch in loader.keys(0) for key in batch]
-    assert sorted(index for index, _ in keys) == list(range(15)) and len(loader) == 8 == len(loader.keys(0))
-    assert loader.keys(0) != loader.keys(1) and loader.keys(0) != Loader(samples, 2, seed=1).keys(0)
+    keys = [key for batch in loader.batch_keys(0) for key in batch]
+    assert sorted(index for index, _ in keys) == list(range(15)) and len(loader) == 8 == len(loader.batch_keys(0))
+    assert loader.batch_keys(0) != loader.batch_keys(1) and loader.batch_keys(0) != Loader(
+        samples, 2, seed=1
+    ).batch_keys(0)
     assert all(0 <= place < 1 for _, place in keys)
-    for names, [(ct, label, share)] in loader.epoch(0):
+    for names, [(ct, label, share)] in loader.batches(0):
         assert len(names) == len(ct) == len(label) and ct.shape[1:] == (1, 8, 8, 8) and label.shape[1:] == (8, 16, 16)
         assert share.tolist() == [[1 / len(ct)]] * len(ct)
 
@@ -53,13 +55,13 @@ def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
 @pytest.mark.parametrize('micro_batch_size', [0, 1, 2])
 def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, micro_batch_size):
     """Fifteen samples, four a step and three in the last: each counts once, and the shares of a step add up to one."""
-    whole = list(Loader(samples, 4).epoch(1))
+    whole = list(Loader(samples, 4).batches(1))
     monkeypatch.setenv('WORLD_SIZE', str(ranks))
     seen = [[] for _ in whole]
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
         for (names, parts), (all_names, _), step in zip(
-            Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2).epoch(1), whole, seen
+            Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2).batches(1), whole, seen
         ):
             assert names == all_names and parts and all(len(ct) <= (micro_batch_size or 4) for ct, _, _ in parts)
             step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
@@ -73,23 +75,23 @@ def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, micro_bat
 
 
 def test_workers_and_the_global_generator_change_nothing(samples):
-    whole = list(Loader(samples, 2).epoch(3))
+    whole = list(Loader(samples, 2).batches(3))
     torch.manual_seed(7)
     before = torch.get_rng_state()
     loader = Loader(samples, 2, num_workers=2)
-    list(loader.epoch(2))
-    equal(list(loader.epoch(3)), whole)
-    equal(list(loader.epoch(3, first=5)), whole[5:])
+    list(loader.batches(2))
+    equal(list(loader.batches(3)), whole)
+    equal(list(loader.batches(3, first=5)), whole[5:])
     assert torch.equal(
         torch.get_rng_state(), before
     )  # dropout draws from it, and must not see where an epoch was taken up
-    equal(list(Loader(samples, 2).epoch(3, first=8)), [])
+    equal(list(Loader(samples, 2).batches(3, first=8)), [])
 
 
 def test_a_killed_worker_costs_a_worker(samples, capsys):
-    whole = list(Loader(samples, 2).epoch(0))
+    whole = list(Loader(samples, 2).batches(0))
     loader = Loader(samples, 2, num_workers=2)
-    batches = loader.epoch(0)
+    batches = loader.batches(0)
     first = next(batches)
     for worker in loader.loader._iterator._workers:
         os.kill(worker.pid, signal.SIGKILL)
@@ -102,5 +104,5 @@ def test_a_file_cut_short_is_one_line(samples, num_workers):
     with open(samples.cases[1].ct, 'r+b') as file:
         file.truncate(360)
     with pytest.raises(InputError, match=r'^\S+volume-1.nii: the file is damaged or cut short') as error:
-        list(Loader(samples, 2, num_workers=num_workers).epoch(0))
+        list(Loader(samples, 2, num_workers=num_workers).batches(0))
     assert '\n' not in str(error.value)

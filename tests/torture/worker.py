@@ -43,8 +43,8 @@ def states():
     """Files last.pth, each in a folder of its own: resume, a step, the curve, save."""
     import torch
 
+    from utilities.training.curve import Curve
     from utilities.training.training_state import TrainingState
-    from utilities.viewing.training_monitor import Monitor
 
     def through(path):
         network = torch.nn.Linear(3, 2)
@@ -52,14 +52,14 @@ def states():
         state = TrainingState(
             path.parent, network, optimizer, torch.amp.GradScaler('cpu', enabled=False), {'seed': 0}, [['volume-0', 8]]
         )
-        curve = state.resume('auto')
+        rows = state.resume('auto')
         network(torch.ones(1, 3)).sum().backward()
         optimizer.step()
-        Monitor(path.parent, '', 0, curve).flush()
+        Curve(path.with_name('loss.csv'), rows).write_csv()
         state.epoch, state.step, state.batch = state.epoch + 1, state.step + 1, 0
         state.save_best(0.5)
         state.save_network('net9.pth', keep=1)
-        state.save(curve)
+        state.save(rows)
         state.finish()
 
     return through

@@ -1,4 +1,4 @@
-"""Weights and training states on disk. Files are read with weights_only: no code in them runs."""
+"""Read weights and training states. Files are read with weights_only, so no code in them is run."""
 
 import pickle
 import re
@@ -11,9 +11,16 @@ import torch
 from utilities.base.errors import InputError
 from utilities.base.natural_sorting import natural_key
 
+# Prefixes of names that DataParallel, torch.compile, DeepSupervision and Lightning add, in any order.
+PREFIXES = re.compile(r'^((module|_orig_mod|network|model)\.)+')
 
-def load_checkpoint(path):
-    """What `save` wrote, on the CPU. Raises InputError for anything else, a file with a flipped bit too."""
+
+def load_checkpoint(path: Path | str):
+    """Return the content of a file that torch.save wrote, its tensors on the CPU.
+
+    Raises InputError for a file that is missing or damaged, even by one flipped bit, or holds more than weights_only
+    reads.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f'{path}: no such file; set module_path, or train first with python train_ds.py')
@@ -22,12 +29,15 @@ def load_checkpoint(path):
             require_intact(path)
         with warnings.catch_warnings(action='ignore'):
             return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever a damaged file makes of an unpickler
+    except Exception as error:  # A damaged file may raise anything.
         raise InputError(f'{path}: is no checkpoint, or damaged ({describe_load_error(error)})') from None
 
 
-def require_intact(path):
-    """torch does not look at the check sums that it writes."""
+def require_intact(path: Path) -> None:
+    """Raise ValueError if a check sum in a zip archive is wrong, or if it is compressed and could unpack to any size.
+
+    torch.load does not compare the check sums that torch.save writes.
+    """
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError('its content is compressed')
@@ -35,61 +45,94 @@ def require_intact(path):
             raise ValueError(f'wrong check sum of {damaged}')
 
 
-def describe_load_error(error):
-    """One line."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's text advises to run what the file holds
-        asked = re.search(r'GLOBAL (\S+)', str(error))
-        return f'it holds more than weights: it asks for {asked[1]}' if asked else 'it holds no weights'
+def describe_load_error(error: Exception) -> str:
+    """Describe in one line why a checkpoint could not be read."""
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's message recommends running the code in the file.
+        requested = re.search(r'GLOBAL (\S+)', str(error))
+        return f'it holds more than weights: it asks for {requested[1]}' if requested else 'it holds no weights'
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def load_weights(network, path):
-    """Load weights into a network: a state dict, with or without DataParallel's prefix `module.`, or the last.pth of a training.
+def load_weights(network: torch.nn.Module, path: Path | str) -> Path:
+    """Load weights into a network and return the file that holds them.
 
-    `path` is a .pth file, or a folder, of which the newest net*.pth counts. Returns the file. Raises InputError that names the keys or
-    shapes that do not fit, and the weights that are not finite.
+    The file may hold the weights alone, or in one entry of a dict beside other entries, like the last.pth of a training
+    ('network') and many checkpoints of other programs ('state_dict', 'model_state_dict', 'model').
+
+    Args:
+        network: The network; it is not changed if an error is raised.
+        path: A file, or a folder whose newest net*.pth is taken.
+
+    Raises:
+        InputError: The file holds no weights or several candidates; or names, shapes or types that the network does not
+            have; or weights that are not finite.
     """
     path = newest_weights(path) if Path(path).is_dir() else Path(path)
-    state = load_checkpoint(path)
-    if isinstance(state, dict) and isinstance(state.get('network'), dict):
-        state = state['network']
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f'{path}: wanted the weights of ResUNet by name, got something else')
-    state = {str(name).removeprefix('module.'): tensor for name, tensor in state.items()}
-    wanted = network.state_dict()
-    missing, unknown = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    shared = [name for name in wanted if name in state]
-    shapes = [
-        f'{name} wanted {tuple(wanted[name].shape)}, got {tuple(state[name].shape)}'
+    weights = find_weights(load_checkpoint(path), path)
+    expected = network.state_dict()
+    shared = [name for name in expected if name in weights]
+    wrong_shapes = [
+        f'{name} wanted {tuple(expected[name].shape)}, got {tuple(weights[name].shape)}'
         for name in shared
-        if wanted[name].shape != state[name].shape
+        if expected[name].shape != weights[name].shape
     ]
-    kinds = [
-        f'{name} {state[name].dtype} {state[name].layout} {state[name].device}'
+    wrong_types = [
+        f'{name} {weights[name].dtype} {weights[name].layout} {weights[name].device}'
         for name in shared
-        if not state[name].is_floating_point() or state[name].layout != torch.strided or state[name].is_meta
+        if not weights[name].is_floating_point() or weights[name].layout != torch.strided or weights[name].is_meta
     ]
-    infinite = [name for name in shared if not is_finite(state[name])] if not shapes and not kinds else []
-    found = {
-        'missing': missing,
-        'unknown': unknown,
-        'wrong shape': shapes,
-        'not dense numbers': kinds,
-        'NaN or infinite': infinite,
+    faults = {
+        'missing': sorted(expected.keys() - weights.keys()),
+        'unknown': sorted(weights.keys() - expected.keys()),
+        'wrong shape': wrong_shapes,
+        'not dense numbers': wrong_types,
     }
-    faults = [f'{what} ({len(names)}): {", ".join(names[:3])}' for what, names in found.items() if names]
-    if faults:
-        raise InputError(f'{path}: not the weights of this network; ' + '; '.join(faults))
-    network.load_state_dict(state)
+    if not wrong_shapes and not wrong_types:
+        faults['NaN or infinite'] = [name for name in shared if not is_finite(weights[name])]
+    found = [f'{fault} ({len(names)}): {", ".join(names[:3])}' for fault, names in faults.items() if names]
+    if found:
+        raise InputError(f'{path}: not the weights of this network; {"; ".join(found)}')
+    network.load_state_dict(weights)
     return path
 
 
-def is_finite(tensor):
+def find_weights(content, path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in the content of a checkpoint, by their names without the prefixes of PREFIXES.
+
+    Raises InputError if there are none, or several candidates.
+    """
+    if is_state_dict(content):
+        weights = content
+    else:
+        entries = content if isinstance(content, dict) else {}
+        candidates = [name for name, entry in entries.items() if is_state_dict(entry) and entry]
+        if len(candidates) != 1:
+            found = f'several candidates: {", ".join(map(str, candidates))}' if candidates else 'something else'
+            raise InputError(
+                f'{path}: wanted the weights of ResUNet by name, alone or in one entry of the checkpoint, got {found}'
+            )
+        weights = content[candidates[0]]
+    unprefixed = {PREFIXES.sub('', name): tensor for name, tensor in weights.items()}
+    if len(unprefixed) < len(weights):
+        raise InputError(f'{path}: wanted the weights of one network, got several with the same names')
+    return unprefixed
+
+
+def is_state_dict(value) -> bool:
+    """Return whether a value is a dict of tensors by name."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
+    )
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether no element of a tensor is NaN or infinite."""
     return bool(torch.isfinite(tensor).all())
 
 
-def newest_weights(folder):
-    files = sorted(Path(folder).glob('net*.pth'), key=lambda p: (p.stat().st_mtime_ns, natural_key(p.name)))
-    if not files:
+def newest_weights(folder: Path | str) -> Path:
+    """Return the net*.pth of a folder that was written last. Raises InputError if there is none."""
+    paths = sorted(Path(folder).glob('net*.pth'), key=lambda path: (path.stat().st_mtime_ns, natural_key(path.name)))
+    if not paths:
         raise InputError(f'{folder}: holds no net*.pth; set module_path, or train first with python train_ds.py')
-    return files[-1]
+    return paths[-1]

@@ -1,9 +1,7 @@
-"""The network and its losses as one module, so that each GPU computes the losses of its own samples, and its steps.
-
-Only four numbers a GPU are gathered, not four volumes a sample.
-"""
+"""Deep supervision: the losses of the four output heads, and the training steps that minimise them."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -14,36 +12,65 @@ from utilities.inference.precision import autocast
 
 
 class DeepSupervision(nn.Module):
-    """forward(ct (n, 1, z, y, x), label (n, z, Y, X), share (n, 1)) -> losses of the four heads, (1, 4), float32.
+    """The network and its losses as one module, so that each GPU computes the losses of its own samples.
 
-    `share` holds 1 / samples in the whole batch for each sample: it weights the row, so that the rows of all GPUs add
-    up to the mean over the samples, however unevenly the batch was split. `precision` is the network's alone: sums over a
-    volume need float32, and autocast forbids binary cross-entropy.
+    Only four numbers are gathered from each GPU, not four volumes for each sample.
+
+    Args:
+        network: Network that returns the probabilities of the four heads, each (n, 1, z, Y, X).
+        loss: Loss of a prediction (n, 1, z, Y, X) and a target (n, z, Y, X), the mean over the samples.
+        precision: Number format of the network. The losses are always computed in float32: sums over a volume need it,
+            and autocast does not support binary cross-entropy.
     """
 
-    def __init__(self, network, loss, precision=torch.float32):
+    def __init__(self, network: nn.Module, loss: nn.Module, precision: torch.dtype = torch.float32):
         super().__init__()
         self.network, self.loss, self.precision = network, loss, precision
 
-    def forward(self, ct, label, share):
+    def forward(self, ct: torch.Tensor, label: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the weighted losses of the four heads, float32 (1, 4).
+
+        The weight of a sample is 1 / samples in the whole batch. So the results of all GPUs, ranks and micro batches
+        add up to the mean over the samples, however unevenly the batch was split.
+
+        Args:
+            ct: Normalised CT, (n, 1, z, y, x).
+            label: Label, (n, z, Y, X).
+            weights: Weight of each sample, (n, 1).
+        """
         with autocast(ct.device, self.precision):
             heads = self.network(ct)
-        label = label.float()  # once, not once a head
+        label = label.float()
         losses = torch.stack([self.loss(head.float(), label) for head in heads])
-        return losses[None] * share.sum()
+        return losses[None] * weights.sum()
 
 
 class Steps:
-    """Steps of an optimizer over the losses of a DeepSupervision: on one device, over several GPUs of this process (DataParallel), or over
-    the ranks of torchrun (DistributedDataParallel, which starts from the first rank's weights).
+    """Make optimizer steps on one device, several GPUs of this process (DataParallel) or the ranks of torchrun.
+
+    Under torchrun (DistributedDataParallel) all ranks start from the weights of rank 0.
+
+    Args:
+        supervised: The network with its losses.
+        optimizer: Optimizer of the weights of the network.
+        scaler: Gradient scaler, enabled for float16 only.
+        devices: The devices of this process.
+        compile: Let torch.compile fuse the network and its losses.
     """
 
-    def __init__(self, supervised, optimizer, scaler, devices, compile=False):
+    def __init__(
+        self,
+        supervised: DeepSupervision,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        devices: Sequence[torch.device],
+        compile: bool = False,
+    ):
         self.supervised, self.optimizer, self.scaler, self.device = supervised, optimizer, scaler, devices[0]
         if compile:
             supervised.compile()
         if distributed.world_size() > 1:
-            # of a 1 x 1 x 1 convolution's weights the strides have no meaning, and differ
+            # The strides of a 1 x 1 x 1 convolution's weights have no meaning, and PyTorch warns that they differ.
             warnings.filterwarnings('ignore', 'Grad strides do not match bucket view strides')
             self.supervised = nn.parallel.DistributedDataParallel(
                 supervised, devices if self.device.type == 'cuda' else None, gradient_as_bucket_view=True
@@ -51,24 +78,34 @@ class Steps:
         elif len(devices) > 1:
             self.supervised = nn.DataParallel(supervised, devices)
 
-    def step(self, parts, alpha, rate):
-        """One step over this process's parts of a batch, (ct, label, share) each, one after the other; `rate`: the learning rate.
+    def step(
+        self, micro_batches: Sequence[tuple[torch.Tensor, ...]], alpha: float, learning_rate: float
+    ) -> torch.Tensor:
+        """Make one step on this process's micro batches of a batch, one after the other.
 
-        Returns what they add to the losses, (5,): the four heads' and alpha (loss1 + loss2 + loss3) + loss4.
+        Args:
+            micro_batches: CT, label and weights of each, as DeepSupervision.forward takes them.
+            alpha: Weight of the losses of heads 1 to 3 in the total.
+            learning_rate: Learning rate of this step.
+
+        Returns:
+            What these samples contribute to the losses of the batch, (5,): the losses of the four heads, and the total,
+            alpha * (loss1 + loss2 + loss3) + loss4.
         """
         for group in self.optimizer.param_groups:
-            group['lr'] = rate
+            group['lr'] = learning_rate
         self.optimizer.zero_grad()
-        added = torch.zeros(5, device=self.device)
-        for number, part in enumerate(parts, 1):
-            # the ranks' gradients meet once a step
-            with nullcontext() if number == len(parts) or distributed.world_size() == 1 else self.supervised.no_sync():
-                losses = self.supervised(*(tensor.to(self.device, non_blocking=True) for tensor in part)).sum(0)
+        sums = torch.zeros(5, device=self.device)
+        for number, micro_batch in enumerate(micro_batches, 1):
+            is_last = number == len(micro_batches)
+            # The ranks exchange their gradients once a step, in the backward pass of the last micro batch.
+            with nullcontext() if is_last or distributed.world_size() == 1 else self.supervised.no_sync():
+                tensors = [tensor.to(self.device, non_blocking=True) for tensor in micro_batch]
+                losses = self.supervised(*tensors).sum(0)
                 total = alpha * losses[:3].sum() + losses[3]
-                self.scaler.scale(
-                    total * distributed.world_size()
-                ).backward()  # DistributedDataParallel takes the mean of gradients, not the sum
-            added += torch.cat((losses, total[None])).detach()
+                # DistributedDataParallel takes the mean of the ranks' gradients; their sum is wanted.
+                self.scaler.scale(total * distributed.world_size()).backward()
+            sums += torch.cat((losses, total[None])).detach()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return added
+        return sums

@@ -1,15 +1,16 @@
-"""Write weights and training states to disk."""
+"""Write weights and training states."""
 
 import io
+from pathlib import Path
 
 import torch
 
 from utilities.base.atomic_write import atomic_write
 
 
-def save_checkpoint(path, content):
-    """Write what torch.save can write, whole or not at all. The same content gives the same bytes. Raises OSError."""
-    # in memory first: torch tells a full disk by a RuntimeError of its own, and puts the file's name into the file
+def save_checkpoint(path: Path | str, content) -> None:
+    """Write what torch.save can write, completely or not at all; equal content gives equal bytes. Raises OSError."""
+    # Given a path, torch.save reports a full disk as a RuntimeError and stores the name of the file in the file.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_write(path) as part:

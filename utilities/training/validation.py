@@ -1,6 +1,7 @@
-"""The network as it is, in the middle of its training, on whole cases that it is not trained on."""
+"""Validate a network during its training, on whole cases that it is not trained on."""
 
 import numpy as np
+import torch
 
 from utilities.base import distributed
 from utilities.evaluation.calculate_metrics import count_voxels, overlap_metrics
@@ -8,27 +9,42 @@ from utilities.inference.predict_mask import WindowSettings, predict_mask
 
 
 class Validation:
-    """samples: a Dataset of held-out cases. Uses no random numbers, so that a training is the same with and without it."""
+    """Compute the Dice of the validation cases. No random number is drawn, so validating does not change a training.
 
-    def __init__(self, network, samples, size, threshold, device, precision, air):
-        self.network, self.samples, self.size, self.threshold = network, samples, size, threshold
-        self.device, self.precision, self.air = device, precision, air
+    Args:
+        network: The network in training.
+        samples: Dataset of the validation cases; None if only `predict` is used.
+        windows: How the network runs over a volume.
+        device: Device of the network.
+    """
 
-    def predict(self, ct, shape):
-        """The mask, uint8 of `shape` (z, Y, X), of a normalised CT (z, y, x) float32: windows side by side, no post-processing."""
-        training = self.network.training
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        samples,  # a dataset.dataset.Dataset, which lies on a higher floor
+        windows: WindowSettings,
+        device: torch.device,
+    ):
+        self.network, self.samples, self.windows, self.device = network, samples, windows, device
+
+    def predict(self, ct: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """Predict a mask without post-processing, uint8 of `shape` (z, Y, X), from a normalised CT, float32 (z, y, x)."""
+        was_training = self.network.training
         self.network.eval()
         try:
-            windows = WindowSettings(self.size, self.size, self.threshold, self.air, precision=self.precision)
-            return predict_mask(self.network, ct, shape, windows, self.device)
+            return predict_mask(self.network, ct, shape, self.windows, self.device)
         finally:
-            self.network.train(training)
+            self.network.train(was_training)
 
-    def dice(self):
-        """Mean Dice over the cases, of which each rank predicts its share; both masks empty: 1."""
-        found = {}
+    def mean_dice(self) -> float:
+        """Return the mean Dice over the cases; it is 1 for a case whose label and prediction are both empty.
+
+        Under torchrun each rank predicts its share of the cases; the result is the same on all ranks.
+        """
+        own_dice = {}
         for index in range(distributed.rank(), len(self.samples.cases), distributed.world_size()):
-            ct, label = self.samples.whole(index)
-            found[index] = overlap_metrics(*count_voxels(label, self.predict(ct, label.shape)))['dice']
-        together = {index: dice for each in distributed.all_gather(found) for index, dice in each.items()}
-        return float(np.mean([together[index] for index in sorted(together)]))
+            ct, label = self.samples.read_case(index)
+            prediction = self.predict(ct, label.shape)
+            own_dice[index] = overlap_metrics(*count_voxels(label, prediction))['dice']
+        dice = {index: value for ranks_dice in distributed.all_gather(own_dice) for index, value in ranks_dice.items()}
+        return float(np.mean([dice[index] for index in sorted(dice)]))

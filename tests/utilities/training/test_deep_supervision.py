@@ -41,7 +41,11 @@ def test_losses_are_float32_under_mixed_precision(case, name):
 
 
 def test_a_cpu_computes_in_float32():
-    assert choose_precision(torch.device('cpu'), 'auto') == choose_precision(torch.device('cpu'), 'float32') == torch.float32
+    assert (
+        choose_precision(torch.device('cpu'), 'auto')
+        == choose_precision(torch.device('cpu'), 'float32')
+        == torch.float32
+    )
     with pytest.raises(InputError, match="precision: wanted 'auto' or 'float32' on a CPU, got 'bf16'"):
         choose_precision(torch.device('cpu'), 'bf16')
 

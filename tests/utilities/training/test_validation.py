@@ -9,6 +9,7 @@ from dataset.dataset import Dataset
 from net.ResUNet import ResUNet
 from tests.test_resume import SETTINGS, finish, random_training_set
 from utilities.base.errors import InputError
+from utilities.inference.predict_mask import WindowSettings
 from utilities.training.validation import Validation
 
 
@@ -35,7 +36,7 @@ def test_held_out_cases_are_apart_and_chosen_by_the_seed(folder):
             and len(samples) == 3
             and sorted(names(samples) + names(held_out)) == names(dataset(folder))
         )
-        assert [depth for _, depth in samples.depths()] == [20] * 3
+        assert [depth for _, depth in samples.case_depths()] == [20] * 3
         chosen.append(tuple(names(held_out)))
     assert chosen[0] == chosen[1] and len(set(chosen)) > 1
     assert dataset(folder).hold_out(0, 0) is None
@@ -56,10 +57,10 @@ def test_the_dice_is_the_mean_over_the_cases(folder):
     network = Bright()
     network.train()
     held_out = samples.hold_out(3, 0)
-    found = Validation(network, held_out, 8, 0.5, torch.device('cpu'), torch.float32, -1.0).dice()
+    found = Validation(network, held_out, WindowSettings(8, 8, 0.5), torch.device('cpu')).mean_dice()
     wanted = []
     for index in range(3):
-        ct, label = held_out.whole(index)
+        ct, label = held_out.read_case(index)
         assert ct.shape == (20, 16, 16) and ct.dtype == np.float32 and np.abs(ct).max() <= 1
         mask = np.kron(ct > 0, np.ones((1, 2, 2))).astype(bool)
         wanted.append(2 * (mask & (label > 0)).sum() / (mask.sum() + (label > 0).sum()))
@@ -71,7 +72,7 @@ def test_validating_draws_no_random_number(folder):
     network = ResUNet(training=True)
     held_out = dataset(folder).hold_out(1, 0)
     before = torch.get_rng_state()
-    dice = Validation(network, held_out, 8, 0.5, torch.device('cpu'), torch.float32, -1.0).dice()
+    dice = Validation(network, held_out, WindowSettings(8, 8, 0.5), torch.device('cpu')).mean_dice()
     assert 0 <= dice <= 1 and torch.equal(before, torch.get_rng_state())
 
 

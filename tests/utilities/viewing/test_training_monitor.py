@@ -13,6 +13,7 @@ import torch
 
 from tests.torture.stand_in import Handler
 from utilities.base.errors import InputError
+from utilities.training.curve import Curve
 from utilities.viewing import training_monitor as monitoring
 from utilities.viewing import visdom_client as boards
 from utilities.viewing.training_monitor import Monitor
@@ -61,7 +62,24 @@ def wait_for(condition):
 
 
 def add(monitor, step, loss=0.5, epoch=1):
-    monitor.add(torch.full((5,), loss), ['volume-7', 'volume-8'], epoch=epoch, step=step, alpha=0.3, learning_rate=1e-4)
+    monitor.curve.add(
+        torch.full((5,), loss), ['volume-7', 'volume-8'], epoch=epoch, step=step, alpha=0.3, learning_rate=1e-4
+    )
+
+
+def record(monitor):
+    monitor.curve.record()
+    monitor.show_new_rows()
+    return monitor.curve.newest()
+
+
+def close(monitor):
+    monitor.curve.write_csv()
+    monitor.close()
+
+
+def monitor_in(folder, *arguments, rows=(), **options):
+    return Monitor(Curve(folder / 'loss.csv', rows), *arguments, **options)
 
 
 def steps(folder):
@@ -70,11 +88,11 @@ def steps(folder):
 
 def test_every_step_is_shown(tmp_path):
     server = serve()
-    monitor = Monitor(
+    monitor = monitor_in(
         tmp_path / 'run 1/module', 'http://127.0.0.1', server.server_port, {'size': 16, 'module_dir': '<b>'}, 3
     )
     for step in (1, 2, 3):
-        monitor.add(
+        monitor.curve.add(
             torch.tensor([0.1, 0.2, 0.3, 0.4, 0.73]) * step,
             ['volume-7', 'volume-8'],
             epoch=1,
@@ -83,9 +101,10 @@ def test_every_step_is_shown(tmp_path):
             learning_rate=1e-4,
         )
         if step > 1:
-            assert monitor.record()['step'] == step
-    monitor.validated(0.75)
-    monitor.close()
+            assert record(monitor)['step'] == step
+    monitor.curve.set_validation_dice(0.75)
+    monitor.show_validation_dice()
+    close(monitor)
     assert {body['eid'] for _, body in server.events if 'eid' in body} == {'run_1-module'}
     lines = points(server)
     for number, name in enumerate(('loss1', 'loss2', 'loss3', 'loss4')):
@@ -109,12 +128,13 @@ def test_every_step_is_shown(tmp_path):
 
 def test_of_a_long_run_each_nth_step_is_shown(tmp_path):
     server = serve()
-    monitor = Monitor(tmp_path, 'http://127.0.0.1', server.server_port, steps=3 * monitoring.MAX_POINTS)
+    monitor = monitor_in(tmp_path, 'http://127.0.0.1', server.server_port, total_steps=3 * monitoring.MAX_POINTS)
     for step in range(1, 10):
         add(monitor, step)
-    monitor.record()
-    monitor.validated(0.5)
-    monitor.close()
+    record(monitor)
+    monitor.curve.set_validation_dice(0.5)
+    monitor.show_validation_dice()
+    close(monitor)
     assert steps_of(server) == {3, 6, 9} and list(points(server, 'validation_dice').values()) == [{9: 0.5}]
     assert len(steps(tmp_path)) == 10
     end(server)
@@ -125,20 +145,20 @@ def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsy
     monkeypatch.setattr(boards, 'SEND_INTERVAL', 0.05)
     server = serve()
     port = server.server_port
-    monitor = Monitor(tmp_path, '127.0.0.1', port)
+    monitor = monitor_in(tmp_path, '127.0.0.1', port)
     add(monitor, 1)
-    monitor.record()
+    record(monitor)
     wait_for(lambda: 1 in steps_of(server))
     end(server)
     for step in (2, 3):
         add(monitor, step)
-        monitor.record()
+        record(monitor)
         time.sleep(0.2)
     server = serve(port)
     add(monitor, 4)
-    monitor.record()
+    record(monitor)
     wait_for(lambda: steps_of(server) == {1, 2, 3, 4})
-    monitor.close()
+    close(monitor)
     assert capsys.readouterr().err.count('no visdom server answers') == 1
     assert steps(tmp_path) == ['step', '1', '2', '3', '4']
     end(server)
@@ -147,49 +167,49 @@ def test_a_server_that_vanishes_and_returns_gets_the_whole_curve(tmp_path, capsy
 def test_a_server_that_never_answers_holds_nothing_up(tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as deaf:
         start = time.monotonic()
-        monitor = Monitor(tmp_path, 'http://127.0.0.1', deaf.getsockname()[1])
+        monitor = monitor_in(tmp_path, 'http://127.0.0.1', deaf.getsockname()[1])
         for step in range(1, 4):
             add(monitor, step)
-            monitor.record()
+            record(monitor)
         assert time.monotonic() - start < 2
-        monitor.close()  # waits five seconds for it
+        close(monitor)  # waits five seconds for it
     assert steps(tmp_path) == ['step', '1', '2', '3']
 
 
 def test_no_server_is_one_warning(tmp_path, capsys):
-    monitor = Monitor(tmp_path, 'http://localhost', 1)  # nothing listens on port 1
+    monitor = monitor_in(tmp_path, 'http://localhost', 1)  # nothing listens on port 1
     for step in (1, 2):
         add(monitor, step)
-        monitor.record()
-    monitor.close()
+        record(monitor)
+    close(monitor)
     assert capsys.readouterr().err.count('warning: no visdom server answers at http://localhost:1 ') == 1
 
 
 def test_goes_on_behind_a_given_curve(tmp_path):
-    whole, part = Monitor(tmp_path / 'whole'), Monitor(tmp_path / 'part')
+    whole, part = monitor_in(tmp_path / 'whole'), monitor_in(tmp_path / 'part')
     for monitor, numbers in ((whole, range(1, 6)), (part, range(1, 4))):
         for step in numbers:
             add(monitor, step, loss=1 / step, epoch=1 + step // 3)
-        monitor.record()
-    rest = Monitor(tmp_path / 'rest', curve=torch.tensor(part.curve, dtype=torch.float64).tolist())
+        record(monitor)
+    rest = monitor_in(tmp_path / 'rest', rows=torch.tensor(part.curve.rows, dtype=torch.float64).tolist())
     for step in (4, 5):
         add(rest, step, loss=1 / step, epoch=1 + step // 3)
-    assert rest.record()['seconds'] >= part.curve[-1][-1]
-    rest.flush(), whole.flush()
+    assert record(rest)['seconds'] >= part.curve.rows[-1][-1]
+    rest.curve.write_csv(), whole.curve.write_csv()
     lines = [
         [line.rpartition(',')[0] for line in (tmp_path / name / 'loss.csv').read_text().split()]
         for name in ('whole', 'rest')
     ]
     assert lines[0] == lines[1] and len(lines[0]) == 6
-    assert rest.mean(2) == whole.mean(2) == pytest.approx((1 / 3 + 1 / 4 + 1 / 5) / 3)
+    assert rest.curve.mean_loss(2) == whole.curve.mean_loss(2) == pytest.approx((1 / 3 + 1 / 4 + 1 / 5) / 3)
 
 
 @pytest.mark.parametrize('loss', [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_names_the_cases(tmp_path, loss):
-    monitor = Monitor(tmp_path)
+    monitor = monitor_in(tmp_path)
     add(monitor, 1)
     add(monitor, 2, loss)
     add(monitor, 3)
     with pytest.raises(InputError, match='step 2: the loss of volume-7, volume-8 is .*lower learning_rate'):
-        monitor.record()
+        record(monitor)
     assert steps(tmp_path) == ['step', '1']
