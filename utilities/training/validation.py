@@ -28,7 +28,7 @@ class Validation:
         self.network, self.samples, self.windows, self.device = network, samples, windows, device
 
     def predict(self, ct: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-        """Predict a mask without post-processing, uint8 of `shape` (z, Y, X), from a normalised CT, float32 (z, y, x)."""
+        """Predict a mask, uint8 of `shape` (z, Y, X), from a normalised CT, float32 (z, y, x); no post-processing."""
         was_training = self.network.training
         self.network.eval()
         try:
