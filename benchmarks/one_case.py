@@ -18,11 +18,13 @@ from utilities.volumes.read_write import write_volume
 
 
 def check(case, folder, para):
-    check_dataset.look(case, 'train', para)
+    check_dataset.check_case(case, 'train', para.size, para.expand_slice, para.slice_thickness, para.grid_tolerance)
 
 
 def prepare(case, folder, para):
-    volumes = get_training_set.training_volumes(case, **settings_of_stage(vars(para), 'training_set'))
+    volumes = get_training_set.training_volumes(
+        case, get_training_set.TrainingSetSettings(**settings_of_stage(vars(para), 'training_set'))
+    )
     for name, volume in zip(('ct', 'seg'), volumes):
         write_volume(folder / f'{name}.nii', *volume)
 

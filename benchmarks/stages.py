@@ -54,7 +54,7 @@ def zoom(folder, repeats):
 
 def prepare(folder, repeats):
     """get_training_set.py, a case of 160 x 512 x 512, with reading and writing"""
-    from data_prepare.get_training_set import training_volumes
+    from data_prepare.get_training_set import TrainingSetSettings, training_volumes
 
     read_settings = dict(size=48, expand_slice=20, slice_thickness=1.0, lower=WINDOW[0], upper=WINDOW[1])
     ct, label, geometry = scan(160)
@@ -64,7 +64,8 @@ def prepare(folder, repeats):
 
     def ours():
         for name, volume in zip(
-            ('ct.nii', 'seg.nii'), training_volumes(case, down_scale=0.5, grid_tolerance=0.1, **read_settings)
+            ('ct.nii', 'seg.nii'),
+            training_volumes(case, TrainingSetSettings(down_scale=0.5, grid_tolerance=0.1, **read_settings)),
         ):
             write_volume(folder / name, *volume)
 

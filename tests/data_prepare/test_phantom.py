@@ -3,7 +3,8 @@ import pytest
 from scipy import ndimage
 
 from data_prepare import phantom as module
-from data_prepare.phantom import LIVER, STOMACH, phantom, tissues
+from data_prepare.phantom import phantom, tissues
+from data_prepare.phantom_anatomy import LIVER, STOMACH
 
 SHAPE, SPACING = (40, 96, 96), (3.5, 3.5, 9.0)
 SEEDS = range(5)
@@ -36,7 +37,7 @@ def test_same_arguments_give_the_same_bytes(cases):
 
 
 def test_number_of_threads_does_not_change_a_byte(cases, monkeypatch):
-    monkeypatch.setattr(module, '_threads', lambda function, items: [function(i) for i in items])
+    monkeypatch.setattr(module, 'in_threads', lambda function, items: [function(i) for i in items])
     assert all(a.tobytes() == b.tobytes() for a, b in zip(phantom(1, SHAPE, SPACING), cases[1]))
 
 
