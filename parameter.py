@@ -18,7 +18,7 @@ module_dir = './module/'  # folder that train_ds.py writes weights, loss.csv and
 module_path = './module/net550-0.028-0.022.pth'  # weights that val.py loads: a .pth file, or a folder (its newest file)
 pred_path = './pred/'  # folder of the masks and tables of val.py, and of the report
 crf_path = './crf/'  # folder of the masks and tables of the CRF
-figure_path = './img/'  # folder that draw_figures.py writes to
+figure_path = './img/'  # folder that draw_figures.py and analyse_dataset.py write to
 check_path = './check.csv'  # table that check_dataset.py writes
 
 # ---------------------------------------------------------------------------- geometry of the cases

@@ -1,20 +1,29 @@
-"""The figures of a data set, counted by hand."""
+"""The table and the figure of a small data set, counted by hand."""
 
 import numpy as np
+import pytest
 
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
 
-def test_figures_with_a_pencil(tmp_path, script):
+@pytest.fixture
+def data_folder(tmp_path):
+    """A folder with one case: 9 liver voxels in 2 of 4 slices of 10 x 10 pixels, 3 of the voxels above the window."""
     liver, ct = np.zeros((4, 10, 10), np.uint8), np.zeros((4, 10, 10), np.int16)
-    liver[1, 0, :8] = liver[2, 0, 0] = 2  # 9 voxels in 2 of 4 slices
-    ct[1, 0, :3] = 201  # 3 outside the window, 6 inside
+    liver[1, 0, :8] = liver[2, 0, 0] = 2
+    ct[1, 0, :3] = 201
     write_volume(tmp_path / 'data/train/CT/volume-0.nii', ct, Geometry((1, 1, 2.5)))
     write_volume(tmp_path / 'data/train/seg/segmentation-0.nii', liver, Geometry((1, 1, 2.5)))
-    done = script('data_prepare/analyse_dataset.py')
-    assert done.returncode == 0, done.stderr
-    for figure in ('2.50 mm', '66.67%', '50.00%', '4.50%'):
-        assert figure in done.stdout
-    done = script('data_prepare/analyse_dataset.py', spacing_override="{'volume-0': [1, 1, 4]}")
-    assert '4.00 mm' in done.stdout
+    return tmp_path
+
+
+def test_the_table_agrees_with_a_count_by_hand(data_folder, script):
+    finished = script('data_prepare/analyse_dataset.py')
+    assert finished.returncode == 0, finished.stderr
+    for number in ('2.50 mm', '66.67%', '50.00%', '4.50%'):
+        assert number in finished.stdout
+    assert 'written: img/dataset.png' in finished.stdout
+    assert (data_folder / 'img/dataset.png').read_bytes().startswith(b'\x89PNG')
+    finished = script('data_prepare/analyse_dataset.py', spacing_override="{'volume-0': [1, 1, 4]}")
+    assert '4.00 mm' in finished.stdout
