@@ -31,7 +31,7 @@ from utilities.run import run_cases, script
 from utilities.run.script import run_script
 from utilities.volumes.cases import Case, find_cases, list_volumes
 from utilities.volumes.checks import check_header, check_hu, check_label, orientation
-from utilities.volumes.headers import stem
+from utilities.volumes.formats import stem
 from utilities.volumes.read_write import read_header, read_volume
 
 COLUMNS = ['case', 'group', 'slices', 'pixels', 'spacing', 'HU min', 'HU max', 'liver mL', 'status', 'findings']

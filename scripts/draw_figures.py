@@ -25,7 +25,7 @@ from utilities.viewing.figure_files import NothingToDraw, read_table, save_figur
 from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
 from utilities.viewing.training_figure import draw_loss_curve
 from utilities.volumes.cases import find_cases, output_name
-from utilities.volumes.headers import ENDINGS
+from utilities.volumes.formats import ENDINGS
 
 MAX_CASES = 3  # cases in a figure
 NUMBERS = ['dice', 'assd', 'volume_ml', 'label_volume_ml']  # of a table

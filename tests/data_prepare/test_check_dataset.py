@@ -111,7 +111,7 @@ def test_errors_are_named_in_the_table_and_the_last_lines(tmp_path, script):
         9: 'every voxel is 0',
         10: 'picture',
         11: 'wanted 8 slices of 5 mm around the liver, got 4',
-        13: 'no MetaImage header',
+        13: 'the file is empty',
         14: 'wanted 8 slices of 5 mm around the liver, got 0',
     }
     for number, finding in wanted.items():

@@ -20,7 +20,7 @@ import torch
 from tests.torture import mutate
 from tests.torture.trial import ENVIRONMENT, HANG, MEMORY, ROOT, SMALL, Row, run
 from utilities.training.training_state import TrainingState
-from utilities.volumes.headers import ENDINGS
+from utilities.volumes.formats import ENDINGS
 
 SHAPE = (12, 16, 16)
 SPACING = (2.0, 2.0, 12.0)  # x, y, z, mm; SMALL has slices of 12 mm

@@ -1,57 +1,69 @@
-"""Volumes on disk and their geometry: the only place that reads or writes images, and that finds and pairs cases.
+"""Read and write volumes with their geometry.
 
 Arrays are (z, y, x); spacing, origin and direction are SimpleITK's, (x, y, z) in mm.
 """
 
 import errno
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from utilities.base.atomic_write import atomic_write, reserve_space
 from utilities.base.errors import InputError
-from utilities.volumes import headers
+from utilities.volumes.formats import ending, format_of, read_file_header, stem
+from utilities.volumes.formats.shared import Header
 from utilities.volumes.geometry import Geometry, rounded
-from utilities.volumes.headers import ending, stem
 
-HEADER = 352  # bytes before the voxels in the NIfTI files that we write
-SHORTEST, LONGEST = 0.001, 5000  # mm: least spacing, greatest extent
+NIFTI_HEADER = 352  # bytes before the voxels in the NIfTI files that we write
+MIN_SPACING = 0.001  # mm
+MAX_EXTENT = 5000  # mm
+MAX_ORIGIN = 1e6  # mm
+MAX_SKEW = 1e-3  # largest scalar product of two axes
+
+Spacing = tuple[float, float, float]
 
 
-def read_header(path, spacing=None):
-    """Shape (z, y, x) and Geometry of a volume; `spacing` (x, y, z) in mm, if given, instead of the header's.
+def read_header(path: Path, spacing: Spacing | None = None) -> tuple[tuple[int, int, int], Geometry]:
+    """Return shape (z, y, x) and geometry of a volume; `spacing` (x, y, z) in mm, if given, replaces the header's.
 
-    Raises InputError for what is no 3D volume, and for a geometry that no CT has: a spacing that is not finite and above 0, a volume of
+    Raises InputError for what is not a 3D volume, and for a geometry that no CT has: a spacing that is not finite and above 0, a volume of
     more than 5 m, axes that are not at right angles.
     """
-    header = headers.parse(path, ending(path))
+    header = read_file_header(path)
     return header.shape, geometry_of(path, header, spacing)
 
 
-def geometry_of(path, header, spacing):
+def geometry_of(path: Path, header: Header, spacing: Spacing | None) -> Geometry:
+    """Return the geometry in a header, checked as read_header describes."""
     spacing = spacing or header.spacing
     extent = [s * n for s, n in zip(spacing, reversed(header.shape))]
-    if not all(s >= SHORTEST and e <= LONGEST for s, e in zip(spacing, extent)):
+    if not all(s >= MIN_SPACING and e <= MAX_EXTENT for s, e in zip(spacing, extent)):
         raise InputError(
-            f'{path}: wanted a spacing of {SHORTEST:g} mm or more, and {LONGEST:g} mm from end to end or less, got '
+            f'{path}: wanted a spacing of {MIN_SPACING:g} mm or more, and {MAX_EXTENT:g} mm from end to end or less, got '
             f'{rounded(spacing)} mm (x, y, z); spacing_override = {{{stem(path)!r}: [x, y, z]}} gives the true one'
         )
-    if not all(abs(v) <= headers.FARTHEST for v in header.origin):
-        raise InputError(f'{path}: wanted an origin within {headers.FARTHEST:g} mm, got {rounded(header.origin)}')
+    if not all(abs(v) <= MAX_ORIGIN for v in header.origin):
+        raise InputError(f'{path}: wanted an origin within {MAX_ORIGIN:g} mm, got {rounded(header.origin)}')
     axes = np.reshape(header.direction, (3, 3))
     with np.errstate(all='ignore'):
         skew = np.abs(axes.T @ axes - np.eye(3)).max()
-    if not skew < 1e-3:
+    if not skew < MAX_SKEW:
         raise InputError(f'{path}: wanted axes at right angles, got the direction {rounded(header.direction)}')
     return Geometry(spacing, header.origin, header.direction)
 
 
-def read_volume(path, spacing=None):
-    """Array (z, y, x) of the values, and Geometry as in read_header. Raises InputError for what is no finite 3D volume."""
-    header = headers.parse(path, ending(path))
+def read_volume(path: Path, spacing: Spacing | None = None) -> tuple[np.ndarray, Geometry]:
+    """Return the values (z, y, x) and the geometry of a volume, as in read_header.
+
+    The dtype is the file's, or float32 if the file scales its values. Raises InputError for what is not a finite 3D volume.
+    """
+    header = read_file_header(path)
     geometry = geometry_of(path, header, spacing)
-    array = as_input_error(path, headers.voxels, header)
+    array = as_input_error(path, format_of(path).read_voxels, header)
     if not array.dtype.isnative:
         array = array.byteswap(inplace=True).view(array.dtype.newbyteorder())
     if header.scale != (1, 0):
@@ -59,75 +71,79 @@ def read_volume(path, spacing=None):
         with np.errstate(over='ignore', invalid='ignore'):
             array *= header.scale[0]
             array += header.scale[1]
-    if array.dtype.kind == 'f' and not (finite := np.isfinite(array)).all():
-        raise InputError(f'{path}: wanted finite values, got {int((~finite).sum())} NaN or infinite voxels')
+    if array.dtype.kind == 'f' and not (is_finite := np.isfinite(array)).all():
+        raise InputError(f'{path}: wanted finite values, got {int((~is_finite).sum())} NaN or infinite voxels')
     return array, geometry
 
 
-def as_input_error(path, function, *arguments):
-    """function(path, *arguments), its errors about the file as InputError."""
+def as_input_error(path: Path, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return function(*arguments); what it raises about a damaged file becomes an InputError that names `path`."""
     try:
-        return function(path, *arguments)
+        return function(*arguments)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f'{path}: the file is damaged or cut short ({error})') from None
 
 
 class SliceReader:
-    """Runs of slices of a volume, as stored (z, y, x); the header is read once, and of a plain file only what is asked for."""
+    """Reads runs of slices of a volume; it reads the header once, and of an uncompressed file no other slices."""
 
-    def __init__(self, path):
-        self.path, self.header = path, headers.parse(path, ending(path))
+    def __init__(self, path: Path):
+        self.path, self.header = path, read_file_header(path)
 
-    def read(self, first, last):
-        """Slices first to last - 1. Raises InputError if the file does not hold them."""
-        if self.header.packed or self.header.scale != (1, 0):
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Return the slices first to last - 1 (z, y, x). Raises InputError if the file does not hold them."""
+        if self.header.is_compressed or self.header.scale != (1, 0):
             return read_volume(self.path)[0][first:last]
-        return as_input_error(self.path, headers.slices, self.header, first, last)
+        return as_input_error(self.path, format_of(self.path).read_slices, self.header, first, last)
 
 
-def read_ct(path, lower, upper, spacing=None):
-    """CT clipped to [lower, upper] HU as int16 (z, y, x), and Geometry. Clipped before the cast, so no value wraps around."""
+def read_ct(path: Path, lower: float, upper: float, spacing: Spacing | None = None) -> tuple[np.ndarray, Geometry]:
+    """Return a CT clipped to [lower, upper] HU as int16 (z, y, x), and its geometry.
+
+    It is clipped before the cast to int16, so that no value wraps around.
+    """
     array, geometry = read_volume(path, spacing)
     if array.dtype.kind == 'f':
         array = np.rint(array)
     return np.clip(array, lower, upper, dtype=np.result_type(array, np.int16)).astype(np.int16, copy=False), geometry
 
 
-def read_label(path, spacing=None):
-    """Liver mask: every label above 0, uint8 (z, y, x), and Geometry."""
+def read_label(path: Path, spacing: Spacing | None = None) -> tuple[np.ndarray, Geometry]:
+    """Return the liver mask of a label as uint8 (z, y, x), 1 where the label is above 0, and its geometry."""
     array, geometry = read_volume(path, spacing)
     if array.dtype.kind == 'f':
         array = np.rint(array)
     return (array > 0).astype(np.uint8), geometry
 
 
-def write_volume(path, array, geometry):
-    """Write a (z, y, x) array with its geometry, whole or not at all: beside, flushed, then renamed.
+def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write a (z, y, x) array with its geometry to one file, which appears whole or not at all.
 
-    Raises OSError, where there is no room with its errno: ENOSPC, EDQUOT, EFBIG.
+    Raises OSError; its errno is ENOSPC, EDQUOT or EFBIG if there is no room.
     """
     image = sitk.GetImageFromArray(array)
     image.SetSpacing([float(v) for v in geometry.spacing])
     image.SetOrigin([float(v) for v in geometry.origin])
     image.SetDirection([float(v) for v in geometry.direction])
-    room = array.nbytes + HEADER
+    size = array.nbytes + NIFTI_HEADER
     with atomic_write(path) as part:
-        reserve_space(part, room, path)
+        reserve_space(part, size, path)
         try:
             sitk.WriteImage(image, str(part))
-            why = 'cut short' if '.nii' in ending(path) and is_short(part, room) else ''
+            reason = 'cut short' if '.nii' in ending(path) and is_short(part, size) else ''
         except RuntimeError as error:
-            why = str(error).strip().splitlines()[-1]
-        if why:
-            reserve_space(part, room, path)
-            raise OSError(errno.EIO, why, str(path))
+            reason = str(error).strip().splitlines()[-1]
+        if reason:
+            # SimpleITK does not say whether the disk is full; this raises if it is.
+            reserve_space(part, size, path)
+            raise OSError(errno.EIO, reason, str(path))
 
 
-def is_short(path, room):
-    """Does a NIfTI file just written hold less than the `room` bytes of its header and voxels? gzip tells it modulo 2^32."""
-    size = path.stat().st_size
+def is_short(path: Path, size: int) -> bool:
+    """Tell whether a NIfTI file just written holds less than `size` bytes; of a .nii.gz only its length modulo 2^32 is known."""
+    file_size = path.stat().st_size
     if ending(path) == '.nii':
-        return size < room
+        return file_size < size
     with open(path, 'rb') as file:
-        file.seek(max(0, size - 4))
-        return int.from_bytes(file.read(4), 'little') != room % 2**32
+        file.seek(max(0, file_size - 4))
+        return int.from_bytes(file.read(4), 'little') != size % 2**32

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 
 from utilities.base.errors import InputError
-from utilities.volumes import headers
 from utilities.volumes.cases import Case
 from utilities.volumes.checks import check_header, check_hu, check_label, orientation
+from utilities.volumes.formats import VolumeFormat
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
@@ -24,8 +24,8 @@ def test_a_sound_case_has_no_warning_and_no_voxel_is_read(tmp_path, monkeypatch)
     def refuse(*_):
         raise AssertionError('voxels were read')
 
-    monkeypatch.setattr(headers, 'voxels', refuse)
-    monkeypatch.setattr(headers, 'slices', refuse)
+    monkeypatch.setattr(VolumeFormat, 'read_voxels', refuse)
+    monkeypatch.setattr(VolumeFormat, 'read_slices', refuse)
     assert check_header(case(tmp_path), True, 0.1) == []
 
 

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from tests.utilities.volumes.sample_volumes import OBLIQUE, SINGLE_FILES
 from utilities.base.atomic_write import PART, atomic_write
 from utilities.base.errors import InputError
 from utilities.volumes import read_write
 from utilities.volumes.cases import find_cases, find_volumes, output_name
 from utilities.volumes.geometry import Geometry, patient_view, require_same_grid
-from utilities.volumes.headers import ENDINGS
 from utilities.volumes.read_write import read_ct, read_header, read_label, read_volume, write_volume
 
-OBLIQUE = Geometry((0.7, 0.8, 2.5), (-170.0, 12.0, 33.5), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 
-
-@pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize('ending', SINGLE_FILES)
 @pytest.mark.parametrize('kind', [np.int16, np.int32, np.float32, np.uint8])
 def test_round_trip(tmp_path, ending, kind):
     array = np.random.default_rng(1).integers(0, 200, (4, 6, 5)).astype(kind)
@@ -54,7 +52,7 @@ def test_labels_above_0_are_liver(tmp_path):
 
 def test_pairs_with_any_ending_in_natural_order(tmp_path):
     """Reference #32: .nii.gz input."""
-    for number, (first, second) in enumerate(zip(ENDINGS, reversed(ENDINGS)), 8):
+    for number, (first, second) in enumerate(zip(SINGLE_FILES, reversed(SINGLE_FILES)), 8):
         write_volume(tmp_path / f'ct/volume-{number}{first}', np.zeros((2, 2, 2), np.int16), OBLIQUE)
         write_volume(tmp_path / f'seg/segmentation-{number}{second}', np.zeros((2, 2, 2), np.uint8), OBLIQUE)
     cases = find_cases(tmp_path / 'ct', 'ct', tmp_path / 'seg')
@@ -85,7 +83,7 @@ def test_folders_that_are_wrong(tmp_path):
         find_volumes(tmp_path, 'train_ct_path')
 
 
-@pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize('ending', SINGLE_FILES)
 def test_files_cut_short(tmp_path, ending):
     path = tmp_path / f'volume-1{ending}'
     write_volume(path, np.random.default_rng(0).integers(-99, 99, (9, 9, 9)).astype(np.int16), OBLIQUE)
@@ -147,7 +145,7 @@ def file_limit():
 
 
 @pytest.mark.parametrize('late', [False, True])
-@pytest.mark.parametrize('ending', ENDINGS)
+@pytest.mark.parametrize('ending', SINGLE_FILES)
 def test_no_room_is_an_error_with_its_errno_and_leaves_nothing(tmp_path, file_limit, monkeypatch, ending, late):
     """late: the room was there when it was asked for, and went while ITK wrote, which of NIfTI is no error to ITK."""
     array = np.random.default_rng(0).integers(-999, 999, (9, 64, 64)).astype(np.int16)
