@@ -1,6 +1,6 @@
 """Every stage beside the plain way of doing it, at the size of a LiTS case: seconds, peak memory, and whether the results agree.
 
-Out:  benchmarks/results.md, benchmarks/results.json, the table in README.md
+Out:  benchmarks/results.md, benchmarks/results.json, the table in docs/speed.md
 
     python benchmarks/benchmark.py                      about a quarter of an hour on two cores
     python benchmarks/benchmark.py --full               each way more often
@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.stages import STAGES
-from tools.parameter_table import put_into_readme
+from tools.documentation import replace_table
 from utilities.base.atomic_write import atomic_write
 
 FOLDER = Path(__file__).resolve().parent
@@ -54,8 +54,8 @@ def main():
             part.write_text(json.dumps({'machine': machine(), 'rows': rows}, indent=1) + '\n')
         with atomic_write(FOLDER / 'results.md') as part:
             part.write_text(text + '\n')
-        put_into_readme('benchmark', text)
-        print(f'written: {FOLDER / "results.md"}, results.json and the table of README.md; next: make readme')
+        replace_table('benchmark', text)
+        print(f'written: {FOLDER / "results.md"}, results.json and the table of docs/speed.md; next: make readme')
 
 
 def table(rows):

@@ -1,7 +1,7 @@
-"""Write into README.md how long LiTS takes and how large it gets, stage by stage, from the benchmark's seconds.
+"""Write into docs/lits.md how long LiTS takes and how large it gets, stage by stage, from the benchmark's seconds.
 
 In:   benchmarks/results.json, experiments/lits.py
-Out:  README.md between <!-- lits --> and <!-- end of lits -->
+Out:  docs/lits.md between <!-- lits --> and <!-- end of lits -->
 
     python benchmarks/lits_estimate.py
 
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.benchmark import FOLDER
 from benchmarks.predict import STRIDE
 from scripts.draw_figures import MAX_CASES
-from tools.parameter_table import put_into_readme
+from tools.documentation import replace_table
 from utilities.inference.sliding_window import window_starts
 from utilities.run.settings import read_settings
 
@@ -33,7 +33,7 @@ WEIGHTS = 4 * 9_498_260  # bytes of the network in float32
 def main():
     text = table(json.loads((FOLDER / 'results.json').read_text()))
     print(text)
-    put_into_readme('lits', text)
+    replace_table('lits', text)
 
 
 def table(results):
@@ -120,7 +120,7 @@ def table(results):
 
 
 def assumptions(para):
-    return f"""Estimated from [the benchmark](#how-quick) by benchmarks/lits_estimate.py, not run on LiTS. Empty: no GPU used, or next to
+    return f"""Estimated from [the benchmark](speed.md) by benchmarks/lits_estimate.py, not run on LiTS. Empty: no GPU used, or next to
 nothing written. Assumed:
 
 - {CASES} cases with {SLICES:,} slices of 512 x 512, so {MEAN} in the mean, {TEST} of the cases to test on; the longest has {LONGEST:,}.

@@ -1,7 +1,7 @@
-"""Write into README.md how long many CTs take on many workers, simulated from the benchmark's seconds.
+"""Write into docs/clusters.md how long many CTs take on many workers, simulated from the benchmark's seconds.
 
 In:   benchmarks/results.json
-Out:  README.md between <!-- scale --> and <!-- end of scale -->
+Out:  docs/clusters.md between <!-- scale --> and <!-- end of scale -->
 
     python benchmarks/scale.py      a minute
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.benchmark import FOLDER
 from benchmarks.lits_estimate import LIVER, LONGEST, MEAN, PIXELS, duration
-from tools.parameter_table import put_into_readme
+from tools.documentation import replace_table
 from utilities.inference.sliding_window import window_starts
 from utilities.run.settings import read_settings
 
@@ -72,7 +72,7 @@ LIFTED = {
 def main():
     text = table(json.loads((FOLDER / 'results.json').read_text()))
     print(text)
-    put_into_readme('scale', text)
+    replace_table('scale', text)
 
 
 def simulate(seconds, read, written, workers, cluster, seed=0):
@@ -203,7 +203,7 @@ def table(results):
 
 def assumptions(results):
     c, first = Cluster(), next(row for row in results['rows'] if row['stage'] == FIRST)
-    return f"""Simulated by benchmarks/scale.py from the seconds of [the benchmark](#how-quick), event by event, the median of several
+    return f"""Simulated by benchmarks/scale.py from the seconds of [the benchmark](speed.md), event by event, the median of several
 draws; nothing of it was run on more than one machine. Named is what a time is lost to where N workers are less than {EFFICIENT:.0%} of N
 times as fast as one: of storage, first process, slow or lost workers and the largest case the one without which the run would be
 shortest. Assumed:

@@ -1,6 +1,6 @@
-"""Write the table of all parameters into README.md, from parameter.py and utilities/run/parameter_rules.py.
+"""Write the table of all parameters into docs/parameters.md, from parameter.py and utilities/run/parameter_rules.py.
 
-Out:  README.md between <!-- parameters --> and <!-- end of parameters -->
+Out:  docs/parameters.md between <!-- parameters --> and <!-- end of parameters -->
 
     python tools/parameter_table.py
 """
@@ -10,16 +10,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utilities.base.atomic_write import atomic_write
+from tools.documentation import replace_table
 from utilities.run.parameter_rules import stage_names
 from utilities.run.settings import read_parameter_groups
 
-README = Path(__file__).resolve().parents[1] / 'README.md'
 
-
-def main():
-    put_into_readme('parameters', table())
-    print(f'written: the parameters of {README}')
+def main() -> None:
+    page = replace_table('parameters', table())
+    print(f'written: the table of {page}')
 
 
 def table() -> str:
@@ -36,15 +34,6 @@ def table() -> str:
 def escape_cell(text: str) -> str:
     """Return text for a cell of a Markdown table."""
     return text.replace('|', r'\|')
-
-
-def put_into_readme(mark, text):
-    """Replace what README.md holds between <!-- mark --> and <!-- end of mark -->."""
-    old = README.read_text()
-    start, end = f'<!-- {mark} -->', f'<!-- end of {mark} -->'
-    new = old[: old.index(start)] + f'{start}\n\n{text}\n\n' + old[old.index(end) :]
-    with atomic_write(README) as part:
-        part.write_text(new)
 
 
 if __name__ == '__main__':

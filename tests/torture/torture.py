@@ -3,7 +3,7 @@
 Every script of the pipeline runs as a user runs it, on phantoms of a few kilobytes. Survived means: it ended in success or in one clear
 line, lost nothing that was finished, and what it left in the end equals what an undisturbed run leaves.
 
-Out:  tests/torture/results.md, results.json, the table in README.md; exit status 1 if anything fell short
+Out:  tests/torture/results.md, results.json, the table in docs/reliability.md; exit status 1 if anything fell short
 
     python tests/torture/torture.py                       about twelve minutes on two cores
     python tests/torture/torture.py --minutes=30 --seed=7
@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from tests.torture import full_disk, kills, malice, mutants, servers, two_runs
 from tests.torture.trial import SMALL, Clock, hear_signals, must
+from tools.documentation import replace_table
 from utilities.base.atomic_write import atomic_write
 
 FOLDER = Path(__file__).resolve().parent
-README = FOLDER.parents[1] / 'README.md'
 # what runs side by side, and the share of the time for it; the first two use both cores by themselves
 PARTS = (('kills',), 0.45), (('mutants',), 0.22), (('full_disk', 'malice'), ('servers', 'two_runs'), 0.33)
 
@@ -166,11 +166,8 @@ def write(rows, text):
         part.write_text(json.dumps([{**vars(row), 'survived': survived(row)} for row in rows], indent=1) + '\n')
     with atomic_write(FOLDER / 'results.md') as part:
         part.write_text(text + '\n')
-    with atomic_write(README) as part:
-        page = README.read_text()
-        start, end = (page.index(mark) for mark in ('<!-- torture -->', '<!-- end of torture -->'))
-        part.write_text(f'{page[:start]}<!-- torture -->\n\n{text}\n\n{page[end:]}')
-    print(f'written: {FOLDER / "results.md"}, results.json and the table of {README}')
+    page = replace_table('torture', text)
+    print(f'written: {FOLDER / "results.md"}, results.json and the table of {page}')
 
 
 if __name__ == '__main__':
