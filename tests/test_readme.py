@@ -285,7 +285,8 @@ def test_links_lead_to_files_and_headings_that_exist(page, link):
 
 def test_the_readme_is_short_and_lines_are_not_long():
     assert len(PAGES['README.md'].splitlines()) <= 200
-    assert not [line for line in ALL_TEXT.splitlines() if len(line) > 140 and line[0] != '|']
+    written_by_hand = re.sub(r'<!-- (\w+) -->.+?<!-- end of \1 -->', '', ALL_TEXT, flags=re.DOTALL)
+    assert not [line for line in written_by_hand.splitlines() if len(line) > 140 and line[0] != '|']
 
 
 def test_every_page_of_docs_is_linked_from_the_readme():
