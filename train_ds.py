@@ -17,6 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import torch
 from tqdm import tqdm
 

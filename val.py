@@ -12,6 +12,11 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import numpy as np
 import torch
 

@@ -15,6 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from benchmarks.benchmark import FOLDER
 from benchmarks.predict import STRIDE
 from scripts.draw_figures import MAX_CASES

@@ -8,6 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from data_prepare import check_dataset, get_training_set
 from Densecrf import refine_cases
 from utilities.run.manifest import Manifest

@@ -19,6 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import numpy as np
 
 from benchmarks.benchmark import FOLDER

@@ -18,6 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import numpy as np
 import pandas
 import torch
@@ -363,7 +368,7 @@ def safe_training(folder, repeats):
 
 def monitored_training(folder, repeats):
     """training steps, 2 x 16 x 64 x 64, with all that is shown of them, in visdom too, beside the same that show nothing"""
-    from utilities.base.log import log, log_to_file
+    from utilities.base.log import log, log_to_file, set_up_log
     from utilities.inference.devices import choose_devices
     from utilities.inference.predict_mask import WindowSettings, predict_mask
     from utilities.training.curve import Curve
@@ -385,6 +390,7 @@ def monitored_training(folder, repeats):
     device = choose_devices('')[0]
     ct, label = liver_batch(2, 16, 64, device)
     network, _, step = our_trainer(ct, label)
+    set_up_log()
     log_to_file(folder / 'train_ds.log')
     curve = Curve(folder / 'loss.csv')
     monitor = Monitor(curve, 'http://127.0.0.1', port, {'size': 16})
@@ -596,7 +602,7 @@ def of_processes(name, took, parallel_inside):
 def one_core(folder, repeats):
     """a case on one core"""
     from benchmarks.one_case import prepare, refine
-    from utilities.base.machine import limit_threads
+    from utilities.base.environment import limit_threads
     from utilities.run.settings import read_settings
 
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])

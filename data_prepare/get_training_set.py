@@ -17,6 +17,11 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import numpy as np
 
 from data_prepare.liver_slices import liver_slices, too_few_slices_message

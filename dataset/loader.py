@@ -47,7 +47,6 @@ class Loader:
         self.num_workers, self.pin_memory = num_workers, pin_memory
         # The DataLoader, made at the first use, reads the keys in this list; the list is refilled for every epoch.
         self.loader, self.keys_to_read = None, []
-        atexit.register(end_workers)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -111,6 +110,8 @@ class Loader:
     def start_reading(self) -> Iterator[list[torch.Tensor]]:
         """Start the workers, if they do not run yet, and iterate over the samples of `keys_to_read`."""
         if self.loader is None:
+            atexit.unregister(end_workers)  # so that it is registered once, however many loaders there are
+            atexit.register(end_workers)
             self.loader = torch.utils.data.DataLoader(
                 self.samples,
                 batch_sampler=self.keys_to_read,

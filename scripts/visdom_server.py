@@ -14,6 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from utilities.base.log import log
 from utilities.run.script import run_script
 from utilities.viewing.visdom_server import FOLDER, get_front_end, serve

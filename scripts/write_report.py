@@ -13,6 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from utilities.base.atomic_write import atomic_write
 from utilities.base.errors import InputError, one_line
 from utilities.base.folder_lock import lock_folder

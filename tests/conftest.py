@@ -1,4 +1,8 @@
-"""What several tests share: scripts through the command line, and volumes on disk."""
+"""What several tests share: scripts run through the command line, and volumes on disk."""
+
+from utilities.base import environment
+
+environment.prepare()  # before numpy and torch are imported, as scripts do
 
 import json
 import os
@@ -14,6 +18,7 @@ from net.ResUNet import ResUNet
 from tests.reference import recipe
 from tests.small_cases import write_case
 from tests.torture.trial import hear_signals
+from utilities.base.log import set_up_log
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
@@ -36,8 +41,10 @@ SCRIPTS = [
 
 
 @pytest.fixture(scope='session', autouse=True)
-def signals():
+def signals_and_log():
+    """Let signals end tests as usual, and let log records reach the captured output, as in a script."""
     hear_signals()
+    set_up_log()
 
 
 @pytest.fixture(scope='session')

@@ -9,6 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 import train_ds
 from net.ResUNet import ResUNet
 from utilities.run.script import run_script

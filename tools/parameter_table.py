@@ -10,6 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from tools.documentation import replace_table
 from utilities.run.parameter_rules import stage_names
 from utilities.run.settings import read_parameter_groups

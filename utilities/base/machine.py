@@ -1,95 +1,85 @@
-"""What a run may take of its machine: cores, memory, threads."""
+"""The cores, threads and memory that a run may use, and the description of the machine."""
 
 import os
 import platform
-import sys
 from math import inf
 from pathlib import Path
 
 import joblib
 import numpy
-import torch
 
-# of the pools of libraries that are loaded later, in this process or in those it starts
-VARIABLES = 'OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'
-limit = None
+from utilities.base import environment
 
 
-def cores():
-    """Cores that this process may use, by its affinity and its control group's quota; at least 1."""
+def cores() -> int:
+    """Return the number of cores that this process may use, 1 or more.
+
+    Both its affinity and the quota of its control group count.
+    """
     return joblib.cpu_count()
 
 
-def threads():
-    """Threads that a function of ours may start: what limit_threads said, else a thread a core."""
-    return limit or cores()
+def threads() -> int:
+    """Return the number of threads that a function of ours may start: limit_threads()'s number, else one per core."""
+    return environment.thread_limit or cores()
 
 
-def limit_threads(number):
-    """From now on `number` threads (1 or more) in this process's pools, ours, ITK's and torch's; BLAS has one in any case.
+def free_memory(root: Path | str = '/') -> int:
+    """Return the bytes that this process and others it starts may still use.
 
-    What runs already keeps its threads. The results of our own functions do not depend on the number.
-    """
-    global limit
-    limit = number
-    os.environ.update(dict.fromkeys(VARIABLES, str(number)))
-    if 'SimpleITK' in sys.modules:
-        sys.modules['SimpleITK'].ProcessObject.SetGlobalDefaultNumberOfThreads(number)
-    if 'torch' in sys.modules:
-        sys.modules['torch'].set_num_threads(number)
-
-
-def free_memory(root='/'):
-    """Bytes that this process and others it starts may still take before the machine or a memory limit runs out.
-
-    The least of what the machine has available and what is left under the limit of each memory control group, versions 1 and 2, from this
-    process's up to the topmost: a batch system sets it some levels up. Pages that only keep files in memory count as free.
-    root: where proc and sys are found. What is not there limits nothing.
+    This is the smaller of the memory that the machine has available and what is left under the limit of each memory
+    control group (versions 1 and 2), from the group of this process up to the topmost, since batch systems set the
+    limit some levels up. Pages that only cache files count as free.
+    root: the folder in which proc and sys are found. A file that is missing limits nothing.
     """
     root = Path(root)
-    free = [_numbers(root / 'proc/meminfo').get('MemAvailable:', inf) * 1024]
-    for line in _lines(root / 'proc/self/cgroup'):
+    free = [_read_numbers(root / 'proc/meminfo').get('MemAvailable:', inf) * 1024]
+    for line in _read_lines(root / 'proc/self/cgroup'):
         _, controllers, path = line.split(':', 2)
         if 'memory' in controllers.split(','):
-            top, most, used, prefix = (
-                root / 'sys/fs/cgroup/memory',
-                'memory.limit_in_bytes',
-                'memory.usage_in_bytes',
-                'total_',
-            )
+            top = root / 'sys/fs/cgroup/memory'
+            file_names = 'memory.limit_in_bytes', 'memory.usage_in_bytes'
+            prefix = 'total_'
         elif not controllers:
-            top, most, used, prefix = root / 'sys/fs/cgroup', 'memory.max', 'memory.current', ''
+            top = root / 'sys/fs/cgroup'
+            file_names = 'memory.max', 'memory.current'
+            prefix = ''
         else:
             continue
         group = top / path.strip('/')
-        for folder in (group, *group.parents)[: len(group.parts) - len(top.parts) + 1]:
-            limits, usage = _lines(folder / most), _lines(folder / used)
-            if limits and usage and limits[0] != 'max':
-                pages = _numbers(folder / 'memory.stat')
-                free.append(
-                    int(limits[0])
-                    - int(usage[0])
-                    + sum(pages.get(f'{prefix}{kind}_file', 0) for kind in ('active', 'inactive'))
-                )
+        levels = len(group.parts) - len(top.parts) + 1
+        free += [_free_in_group(folder, *file_names, prefix) for folder in (group, *group.parents)[:levels]]
     return max(0, min(free))
 
 
-def _numbers(path):
-    """The lines 'name number ...' of a file, as a dict."""
-    return {name: int(number) for name, number, *_ in map(str.split, _lines(path))}
+def _free_in_group(folder: Path, limit_name: str, usage_name: str, prefix: str) -> float:
+    """Return the bytes that are left under the limit of a memory control group; infinity if it has no limit."""
+    limit, usage = _read_lines(folder / limit_name), _read_lines(folder / usage_name)
+    if not limit or not usage or limit[0] == 'max':
+        return inf
+    pages = _read_numbers(folder / 'memory.stat')
+    file_cache = pages.get(f'{prefix}active_file', 0) + pages.get(f'{prefix}inactive_file', 0)
+    return int(limit[0]) - int(usage[0]) + file_cache
 
 
-def _lines(path):
+def _read_numbers(path: Path) -> dict[str, int]:
+    """Return the lines 'name number ...' of a file as a dict; {} if the file is missing."""
+    return {name: int(number) for name, number, *_ in map(str.split, _read_lines(path))}
+
+
+def _read_lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def describe_machine():
-    """Versions and hardware of this run, a dict of strings."""
+def describe_machine() -> dict[str, str]:
+    """Return the versions and the hardware of this run, as they are stored beside its results."""
+    import torch  # here, so that scripts which need no PyTorch start without it
+
     model = platform.processor() or platform.machine()
-    try:
-        model = next(line.split(':')[1].strip() for line in open('/proc/cpuinfo') if line.startswith('model name'))
-    except (OSError, StopIteration):
-        pass
+    for line in _read_lines(Path('/proc/cpuinfo')):
+        if line.startswith('model name'):
+            model = line.split(':')[1].strip()
+            break
     gpus = ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or 'no GPU'
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
     return {

@@ -3,5 +3,6 @@
 import re
 
 
-def natural_key(name):
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Return a key for sorted() that compares the numbers within names by their value."""
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', name)]

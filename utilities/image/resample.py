@@ -8,15 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
-from threadpoolctl import threadpool_limits
 
 NEGLIGIBLE = 1e-8  # smaller weights become 0, so that a new sample depends on a band of old ones, and none is denormal
 ROWS = 32  # new samples in one product
 SLICES = 16  # slices zoomed in plane at a time
-
-threadpool_limits(
-    1, 'blas'
-)  # the last bits of a product depend on how BLAS shares it among threads, and these products gain nothing
 
 
 def zoom(array, factors, order, dtype=None):

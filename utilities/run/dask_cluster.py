@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cloudpickle
 
-from utilities.base import folder_lock, machine
+from utilities.base import environment, folder_lock
 from utilities.base.errors import InputError
 from utilities.base.log import log
 from utilities.run.steps import KILLED, failed, iterate_completed, outcome_of, run_steps, run_with_captured_logs
@@ -119,7 +119,8 @@ def run_on_worker(place, packed):
             raise InputError(f'it does not see the folder {os.path.dirname(path)} that the results go to')
     work = pickle.loads(packed)
     if work:
-        machine.limit_threads(1)
+        environment.prepare()
+        environment.limit_threads(1)
         with in_folder(folder):
             return work()
 

@@ -14,12 +14,11 @@ from functools import partial
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
-from utilities.base import folder_lock, machine
+from utilities.base import environment, folder_lock
 from utilities.base.errors import one_line
 from utilities.base.log import log
 from utilities.run.steps import (
     KILLED,
-    capture_record,
     failed,
     iterate_completed,
     outcome_of,
@@ -27,8 +26,6 @@ from utilities.run.steps import (
     run_with_captured_logs,
     submit,
 )
-
-log.addFilter(capture_record)
 
 
 def run_in_processes(steps, to_do, done, number, threads):
@@ -67,9 +64,6 @@ def run_in_processes(steps, to_do, done, number, threads):
 @contextmanager
 def process_pool(number, threads):
     """An executor of worker processes, which end with it, and with this process, however that ends."""
-    os.environ.setdefault(
-        'PYTHONWARNINGS', 'ignore:resource_tracker'
-    )  # the process that clears up after a stop says so
     executor = ProcessPoolExecutor(number, initializer=initialise_worker, initargs=(os.getpid(), threads))
     try:
         with warnings.catch_warnings(action='ignore'):  # it renews a worker that keeps memory
@@ -88,4 +82,5 @@ def initialise_worker(parent, threads):
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    machine.limit_threads(threads)
+    environment.prepare()
+    environment.limit_threads(threads)

@@ -11,9 +11,9 @@ from types import FrameType, SimpleNamespace
 from typing import NoReturn
 
 from utilities.base import distributed
-from utilities.base.errors import NO_ROOM, InputError, one_line
+from utilities.base.errors import DISK_FULL_ERRORS, InputError, one_line
 from utilities.base.folder_lock import remove_partial_files
-from utilities.base.log import log
+from utilities.base.log import log, set_up_log
 from utilities.run.settings import read_settings
 
 
@@ -32,6 +32,7 @@ def run_script(main: Callable[[SimpleNamespace], int | None], doc: str, under_to
         doc: The script's docstring, which --help prints.
         under_torchrun: Whether torchrun may start several processes of this script that work together.
     """
+    set_up_log()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors='backslashreplace', line_buffering=True)  # so that every file name can be printed
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -99,7 +100,7 @@ def describe_os_error(error: OSError, para: SimpleNamespace) -> str:
     parameter = parameter_of_file(file, para)
     if parameter is None:
         return f'{file}: {error.strerror}'
-    if error.errno in NO_ROOM:
+    if error.errno in DISK_FULL_ERRORS:
         return f'{file}: {error.strerror}; free some space, or set {parameter} to a folder on another disk'
     return f'{file}: {error.strerror}; see {parameter}'
 

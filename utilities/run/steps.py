@@ -1,7 +1,6 @@
 """Run the steps of one case, and iterate over the outcomes of many."""
 
 import signal
-import threading
 import traceback
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,8 +9,8 @@ from functools import partial
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from utilities.base import distributed
-from utilities.base.errors import NO_ROOM, InputError
-from utilities.base.log import log
+from utilities.base.errors import DISK_FULL_ERRORS, InputError
+from utilities.base.log import capture_log, log
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 KILLED = 'the process that worked on it was killed, and again: out of memory?'
@@ -22,7 +21,7 @@ def attempt(work):
     try:
         return work(), None
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in DISK_FULL_ERRORS:
             raise
         return None, str(error)
     except (InputError, MemoryError) as error:
@@ -41,23 +40,9 @@ def run_directly(work):
 
 
 def run_with_captured_logs(work):
-    """Outcome of work(), with what this thread said meanwhile, for another process to say, or this one in its turn."""
-    captured_records.lines = []
-    try:
-        return *attempt(work), captured_records.lines
-    finally:
-        del captured_records.lines
-
-
-def capture_record(record):
-    """Keep a line of a thread that is `aside`."""
-    if not hasattr(captured_records, 'lines'):
-        return True
-    captured_records.lines.append((record.levelno, record.getMessage()))
-    return False
-
-
-captured_records = threading.local()
+    """Run work() and return its outcome with the log records of this thread, which another process may log."""
+    with capture_log() as records:
+        return *attempt(work), records
 
 
 def run_steps(steps, case, done=None):

@@ -121,6 +121,7 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
     Raises OSError; its errno is ENOSPC, EDQUOT or EFBIG if there is no room.
     """
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # An OSError reports what went wrong, once.
     image = sitk.GetImageFromArray(array)
     image.SetSpacing([float(v) for v in geometry.spacing])
     image.SetOrigin([float(v) for v in geometry.origin])

@@ -8,20 +8,20 @@ import sys
 
 import pytest
 
-from utilities.base import log as logging_of_runs
-from utilities.base.log import File, log, log_to_file, progress_bar
+from utilities.base import log as log_module
+from utilities.base.log import FileHandler, log, log_to_file, progress_bar
 
 
 @pytest.fixture
 def fresh(monkeypatch):
     """A log file of this test's own, none that earlier tests opened or filled."""
-    file = File()
-    log.removeHandler(logging_of_runs.file)
+    file = FileHandler()
+    log.removeHandler(log_module.file_handler)
     log.addHandler(file)
-    monkeypatch.setattr(logging_of_runs, 'file', file)
+    monkeypatch.setattr(log_module, 'file_handler', file)
     yield file
     log.removeHandler(file)
-    log.addHandler(logging_of_runs.file)
+    log.addHandler(log_module.file_handler)
 
 
 def test_streams_and_file(fresh, tmp_path, capsys, monkeypatch):

@@ -7,14 +7,16 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from utilities.base import machine
+from utilities.base import environment, machine
 
 MEMINFO = 'MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:   12000 kB\nHugePages_Total:       0\n'
 UNLIMITED = 9223372036854771712  # as version 1 writes it
 
 AT_WORK = """
 import hashlib, sys, time
-from utilities.base.machine import limit_threads, threads
+from utilities.base.environment import limit_threads, prepare
+from utilities.base.machine import threads
+prepare()
 when, number = sys.argv[1], int(sys.argv[2])
 if when == 'before':
     limit_threads(number)
@@ -148,13 +150,13 @@ def test_a_limit_holds_for_all_threads_and_changes_no_result():
     """Before and after the libraries are loaded; one thread cannot use more than one core."""
     results = set()
     for when, number in (('before', 1), ('after', 1), ('after', 2), ('never', 0)):
-        environment = {name: value for name, value in os.environ.items() if name not in machine.VARIABLES}
+        variables = {name: value for name, value in os.environ.items() if name not in environment.THREAD_VARIABLES}
         done = subprocess.run(
             [sys.executable, '-c', AT_WORK, when, str(number)],
             cwd=ROOT,
             capture_output=True,
             text=True,
-            env=environment,
+            env=variables,
         )
         assert done.returncode == 0, done.stderr
         cores, pools, result = done.stdout.strip().split('; ')
