@@ -69,14 +69,15 @@ def main(para: SimpleNamespace) -> int | None:
     state, curve, monitor = training.state, training.curve, training.monitor
     stop = Stop()
     bar = progress_bar(para.Epoch * len(training.loader), 'training', 'step', state.step)
-    while state.epoch < para.Epoch and not stop.agree():
-        train_epoch(para, training, stop, bar)
-        # A training resumed with fewer samples may already have done more batches than an epoch has now.
-        if state.batch >= len(training.loader):
-            finish_epoch(para, training)
-        state.save(curve.rows)
-        curve.write_csv()
-        monitor.draw_figure_if_due()
+    with training.loader:  # An error ends the processes that read samples as well.
+        while state.epoch < para.Epoch and not stop.agree():
+            train_epoch(para, training, stop, bar)
+            # A training resumed with fewer samples may already have done more batches than an epoch has now.
+            if state.batch >= len(training.loader):
+                finish_epoch(para, training)
+            state.save(curve.rows)
+            curve.write_csv()
+            monitor.draw_figure_if_due()
     bar.close()
     state.finish()
     curve.write_csv()

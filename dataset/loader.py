@@ -1,10 +1,10 @@
 """Read batches of samples, in an order that depends only on the seed and the number of the epoch."""
 
-import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterator
 from itertools import islice
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class Loader:
     The samples of an epoch, their order and their first slices are a function of (seed, epoch). So a training can be
     resumed in the middle of an epoch, with another number of workers or ranks, and sees the same samples. A worker
     that is killed, for example because memory ran out, costs a warning; loading continues with one worker fewer.
+    Use the loader as a context manager, or call close(), to end the workers.
 
     Args:
         samples: The Dataset.
@@ -47,6 +48,21 @@ class Loader:
         self.num_workers, self.pin_memory = num_workers, pin_memory
         # The DataLoader, made at the first use, reads the keys in this list; the list is refilled for every epoch.
         self.loader, self.keys_to_read = None, []
+        self.workers: list[multiprocessing.Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes and wait until they have ended. Reading another epoch starts new ones."""
+        for worker in self.workers:
+            worker.kill()  # Workers ignore SIGTERM. As they only read, nothing is lost.
+            worker.join()
+        self.workers.clear()
+        self.loader = None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -110,8 +126,6 @@ class Loader:
     def start_reading(self) -> Iterator[list[torch.Tensor]]:
         """Start the workers, if they do not run yet, and iterate over the samples of `keys_to_read`."""
         if self.loader is None:
-            atexit.unregister(end_workers)  # so that it is registered once, however many loaders there are
-            atexit.register(end_workers)
             self.loader = torch.utils.data.DataLoader(
                 self.samples,
                 batch_sampler=self.keys_to_read,
@@ -122,7 +136,9 @@ class Loader:
                 generator=torch.Generator(),
                 worker_init_fn=ignore_signals,
             )
+        other_children = multiprocessing.active_children()
         samples = iter(self.loader)
+        self.workers += [child for child in multiprocessing.active_children() if child not in other_children]
         # PyTorch's handler raises the death of a worker in the middle of a step. Without the handler it is raised
         # when the samples of that worker are due.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -130,12 +146,6 @@ class Loader:
 
 
 def ignore_signals(_worker: int) -> None:
-    """Ignore, in a worker process, the signals that ask a run to stop: the main process ends its workers itself."""
+    """Ignore, in a worker process, the signals that ask a run to stop: Loader.close() ends the workers."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-
-
-def end_workers() -> None:
-    """Kill the worker processes, which ignore the SIGTERM that Python sends when an error ends the run."""
-    for worker in multiprocessing.active_children():
-        worker.kill()

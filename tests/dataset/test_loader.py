@@ -1,7 +1,10 @@
-"""Batches: a function of seed and epoch alone, whoever reads them and wherever an epoch is taken up."""
+"""Batches: a function of seed and epoch alone, whoever reads them and wherever an epoch is resumed."""
 
+import multiprocessing
 import os
 import signal
+from contextlib import nullcontext
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -60,11 +63,10 @@ def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, micro_bat
     seen = [[] for _ in whole]
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
-        for (names, parts), (all_names, _), step in zip(
-            Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2).batches(1), whole, seen
-        ):
-            assert names == all_names and parts and all(len(ct) <= (micro_batch_size or 4) for ct, _, _ in parts)
-            step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
+        with Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2) as loader:
+            for (names, parts), (all_names, _), step in zip(loader.batches(1), whole, seen):
+                assert names == all_names and parts and all(len(ct) <= (micro_batch_size or 4) for ct, _, _ in parts)
+                step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
     for step, (names, [(cts, _, _)]) in zip(seen, whole):
         counted = [ct for ct, share in step if share]
         assert len(counted) == len(names) and sum(share for _, share in step) == pytest.approx(1)
@@ -78,10 +80,10 @@ def test_workers_and_the_global_generator_change_nothing(samples):
     whole = list(Loader(samples, 2).batches(3))
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    loader = Loader(samples, 2, num_workers=2)
-    list(loader.batches(2))
-    equal(list(loader.batches(3)), whole)
-    equal(list(loader.batches(3, first=5)), whole[5:])
+    with Loader(samples, 2, num_workers=2) as loader:
+        list(loader.batches(2))
+        equal(list(loader.batches(3)), whole)
+        equal(list(loader.batches(3, first=5)), whole[5:])
     assert torch.equal(
         torch.get_rng_state(), before
     )  # dropout draws from it, and must not see where an epoch was taken up
@@ -90,12 +92,12 @@ def test_workers_and_the_global_generator_change_nothing(samples):
 
 def test_a_killed_worker_costs_a_worker(samples, capsys):
     whole = list(Loader(samples, 2).batches(0))
-    loader = Loader(samples, 2, num_workers=2)
-    batches = loader.batches(0)
-    first = next(batches)
-    for worker in loader.loader._iterator._workers:
-        os.kill(worker.pid, signal.SIGKILL)
-    equal([first, *batches], whole)
+    with Loader(samples, 2, num_workers=2) as loader:
+        batches = loader.batches(0)
+        first = next(batches)
+        for worker in loader.workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        equal([first, *batches], whole)
     assert loader.num_workers == 1 and capsys.readouterr().err.count('was killed') == 1
 
 
@@ -104,5 +106,26 @@ def test_a_file_cut_short_is_one_line(samples, num_workers):
     with open(samples.cases[1].ct, 'r+b') as file:
         file.truncate(360)
     with pytest.raises(InputError, match=r'^\S+volume-1.nii: the file is damaged or cut short') as error:
-        list(Loader(samples, 2, num_workers=num_workers).batches(0))
+        with Loader(samples, 2, num_workers=num_workers) as loader:
+            list(loader.batches(0))
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_no_worker_is_alive_after_close(samples, fails):
+    """Also in the middle of an epoch and after an error. The loader can be used again afterwards."""
+    before = multiprocessing.active_children()
+    all_batches = list(Loader(samples, 2).batches(0))
+    loader = Loader(samples, 2, num_workers=2)
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), loader:
+        batches = loader.batches(0)
+        equal(list(islice(batches, 2)), all_batches[:2])
+        workers = [child for child in multiprocessing.active_children() if child not in before]
+        assert len(workers) == 2
+        if fails:
+            raise ZeroDivisionError
+    assert not any(worker.is_alive() for worker in workers) and multiprocessing.active_children() == before
+    equal(list(loader.batches(0)), all_batches)
+    loader.close()
+    loader.close()
+    assert multiprocessing.active_children() == before
