@@ -1,8 +1,8 @@
 """Refine the masks of val.py with a dense CRF, slice by slice.
 
 In:   pred_path/pred-N.*, test_ct_path/volume-N.*, test_seg_path/segmentation-N.* (optional)
-Out:  crf_path/crf-N.nii (uint8), result-post-processing.xlsx and .csv, summary-post-processing.json, and a record of each case
-      in crf_path/manifest: a mask refined before with the same settings is not refined again
+Out:  crf_path/crf-N.nii (uint8), result-post-processing.xlsx and .csv, summary-post-processing.json, and a record of
+      each case in crf_path/manifest: a mask that was refined before with the same settings is not refined again
 
     python Densecrf/2D-CRF.py
 """

@@ -1,4 +1,4 @@
-"""The parts of the grid engine against numpy and scipy; its threads."""
+"""Kernels of the grid engine against numpy and scipy; the size of its grid; its threads."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.Densecrf.test_crf import DEFAULTS, brute_force, scene
 RNG = np.random.default_rng(0)
 
 
-def random(*shape):
+def random_array(*shape):
     return RNG.random(shape, np.float32)
 
 
@@ -26,78 +26,77 @@ def test_tanh():
 @pytest.mark.parametrize('n', [1, 2, 5, 40])
 def test_splat_and_slice_are_transposes_and_interpolate(n):
     image = RNG.integers(-200, 201, n).astype(np.int16)
-    levels = np.float32(-200), np.float32(1 / 10), np.int32(39), np.uint32(44)
+    intensity = grid.IntensityAxis(np.float32(-200), np.float32(1 / 10), np.int32(39), np.uint32(44))
     x = np.arange(n) / 7
-    corner, part_x = (x.astype(int) * 44).astype(np.uint32), (x % 1).astype(np.float32)
-    cell, part_v, out = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.float32)
-    grid._locate(image, levels, corner, cell, part_v)
-    line, values, into = random(8, 44), random(n), np.zeros((8, 44), np.float32)
-    grid._slice(line.ravel(), cell, part_x, part_v, np.uint32(44), out)
+    x_offset, x_fraction = (x.astype(int) * 44).astype(np.uint32), (x % 1).astype(np.float32)
+    offset, v_fraction, out = np.empty(n, np.uint32), np.empty(n, np.float32), np.empty(n, np.float32)
+    grid._locate(image, intensity, x_offset, offset, v_fraction)
+    grid_row, values, splatted = random_array(8, 44), random_array(n), np.zeros((8, 44), np.float32)
+    grid._slice(grid_row.ravel(), offset, x_fraction, v_fraction, np.uint32(44), out)
     np.testing.assert_allclose(
-        out, ndimage.map_coordinates(line, [x, (image + 200) / 10], order=1, prefilter=False), rtol=1e-4
+        out, ndimage.map_coordinates(grid_row, [x, (image + 200) / 10], order=1, prefilter=False), rtol=1e-4
     )
-    grid._splat(values, cell, part_x, part_v, np.uint32(44), into.reshape(-1))
-    assert (into * line).sum() == pytest.approx((values * out).sum(), rel=1e-5)
-    assert into.sum() == pytest.approx(values.sum(), rel=1e-5)
+    grid._splat(values, offset, x_fraction, v_fraction, np.uint32(44), splatted.reshape(-1))
+    assert (splatted * grid_row).sum() == pytest.approx((values * out).sum(), rel=1e-5)
+    assert splatted.sum() == pytest.approx(values.sum(), rel=1e-5)
 
 
-def test_mix_and_share_are_transposes():
-    first, second, source, out = random(4, 50)
-    grid._mix(first, second, np.float32(0.3), out)
+def test_interpolate_and_distribute_are_transposes():
+    first, second, source, out = random_array(4, 50)
+    grid._interpolate(first, second, np.float32(0.3), out)
     np.testing.assert_allclose(out, 0.7 * first + 0.3 * second, rtol=1e-5)
     a, b = np.zeros((2, 50), np.float32)
-    grid._share(source, np.float32(0.3), a, b)
+    grid._distribute(source, np.float32(0.3), a, b)
     np.testing.assert_allclose([a, b], [0.7 * source, 0.3 * source], rtol=1e-5)
 
 
 @pytest.mark.parametrize('shape', [(7, 9, 10), (1, 30, 3), (4, 1, 1), (2, 90, 80)])
 @pytest.mark.parametrize('s1', [0.2, 1, 2.5])
-def test_gaussian(shape, s1):
-    p = random(*shape)
-    taps = tuple(grid._taps(s1, n) for n in shape)
+def test_smooth_slice(shape, s1):
+    p = random_array(*shape)
+    half_kernels = tuple(grid._half_gaussian(s1, n) for n in shape)
     wanted = p.astype(float)
-    for axis, half in enumerate(taps):
+    for axis, half in enumerate(half_kernels):
         wanted = ndimage.correlate1d(wanted, np.concatenate([half[:0:-1], half]).astype(float), axis, mode='constant')
     for z in range(shape[0]):
-        out = np.empty((shape[1], shape[2] + len(taps[2]) - 1), np.float32)
-        grid._gaussian(p, z, taps, out)
+        out = np.empty((shape[1], shape[2] + len(half_kernels[2]) - 1), np.float32)
+        grid._smooth_slice(p, z, half_kernels, out)
         np.testing.assert_allclose(out[:, : shape[2]], wanted[z], rtol=1e-5)
 
 
 @pytest.mark.parametrize('intervals', [1, 3])
-def test_blur(intervals):
-    sums, taps = (
-        random(intervals, 2, 5, 6, 12),
-        tuple(grid._taps(s, n) for s, n in ((0.8, 4), (1.2, 5), (0.8, 6), (0.7, 10))),
+def test_blur_plane(intervals):
+    sums, half_kernels = (
+        random_array(intervals, 2, 5, 6, 12),
+        tuple(grid._half_gaussian(s, n) for s, n in ((0.8, 4), (1.2, 5), (0.8, 6), (0.7, 10))),
     )
-    sums[..., 10:] = 0  # the gap between the lines
+    sums[..., 10:] = 0  # the zeros that end each line along v
     whole = np.zeros((intervals + 1, 5, 6, 12))
     whole[:-1] += sums[:, 0]
     whole[1:] += sums[:, 1]
-    for axis, half in enumerate(taps):
+    for axis, half in enumerate(half_kernels):
         whole = ndimage.correlate1d(whole, np.concatenate([half[:0:-1], half]).astype(float), axis, mode='constant')
     for k in range(intervals + 1):
         out = np.empty((5, 72), np.float32)
-        grid._blur(sums.reshape(intervals, 2, 5, 72), k, taps, 12, out)
+        grid._blur_plane(sums.reshape(intervals, 2, 5, 72), k, half_kernels, 12, out)
         np.testing.assert_allclose(out.reshape(5, 6, 12)[..., :10], whole[k, ..., :10], rtol=1e-5)
 
 
 @pytest.mark.parametrize('sigma', [0.3, 1, 3, 10])
 def test_axis_covers_all_voxels(sigma):
     for n in range(1, 60):
-        nodes, interval, part, taps = grid._axis(n, sigma, 0.5)
-        assert (
-            nodes >= 2 and interval.min() == 0 and interval.max() <= nodes - 2 and part.min() >= 0 and part.max() <= 1
-        )
-        np.testing.assert_allclose((interval + part) * max(n - 1, 1) / (nodes - 1), np.arange(n), atol=1e-5)
-        assert taps[0] == 1 and len(taps) <= nodes and (np.diff(taps) < 0).all()
+        nodes, cell, fraction, half_kernel = grid._make_axis(n, sigma, 0.5)
+        assert nodes >= 2 and cell.min() == 0 and cell.max() <= nodes - 2
+        assert fraction.min() >= 0 and fraction.max() <= 1
+        np.testing.assert_allclose((cell + fraction) * max(n - 1, 1) / (nodes - 1), np.arange(n), atol=1e-5)
+        assert half_kernel[0] == 1 and len(half_kernel) <= nodes and (np.diff(half_kernel) < 0).all()
 
 
 @pytest.mark.parametrize('free', [10_000, 6_000, 4_000])
-def test_coarser_cells_where_there_would_be_too_many(free, monkeypatch):
+def test_cells_are_coarser_if_there_would_be_too_many(free, monkeypatch):
     image, mask = scene((9, 12, 11), 0)
     monkeypatch.setattr(grid, 'FREE_CELLS', free)
-    monkeypatch.setattr(grid, 'MOST_CELLS', 0)
+    monkeypatch.setattr(grid, 'MAX_CELLS_PER_VOXEL', 0)
     refined = grid.refine_by_grid(image, mask > 0, CrfSettings(1, 3, 10, 20), 3)
     assert (refined == brute_force(image, mask, 1, 3, 10, 20)).mean() >= 0.99
 
