@@ -1,17 +1,21 @@
-"""Draw all that a run has to show: the loss of the training, the masks of val.py and the CRF on their CT, and what their tables tell.
+"""Draw the figures of a run: its training, the masks of val.py and the CRF on their CT, and the scores in their tables.
 
 In:   module_dir/loss.csv, test_ct_path, test_seg_path, pred_path, crf_path: each may be missing
 Out:  figure_path/loss_curve.png           losses, validation Dice and learning rate
-      figure_path/segmentation-result.png  the best, the median and the worst case of result.csv, or without scores the first three
-      figure_path/worst-slices.png         the slices that differ most from the label in the cases of the lowest Dice
-      figure_path/bland-altman.png         volumes against those of the labels
+      figure_path/segmentation-result.png  the best, the median and the worst case of result.csv; without scores, three cases
+      figure_path/worst-slices.png         slices that differ most from the label, in the cases of the lowest Dice
+      figure_path/bland-altman.png         volumes of the masks against those of the labels
       figure_path/box-plots.png            Dice and ASSD before and after the CRF
 
     python scripts/draw_figures.py
 """
 
+import math
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -20,123 +24,145 @@ from utilities.base import environment
 if __name__ == '__main__':
     environment.prepare()
 
+import pandas
+from matplotlib.figure import Figure
+
 from utilities.base.errors import InputError, one_line
 from utilities.base.log import log
 from utilities.evaluation.tables import in_cell
 from utilities.run.script import print_next, run_script
 from utilities.viewing.case_figures import draw_segmentations, draw_worst_slices
-from utilities.viewing.case_volumes import read_case
-from utilities.viewing.figure_files import NothingToDraw, read_table, save_figure
+from utilities.viewing.case_volumes import CaseVolumes, list_masks, read_case
+from utilities.viewing.figure_files import NothingToDraw, save_figure
+from utilities.viewing.result_tables import name_crf, read_scores
 from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
 from utilities.viewing.training_figure import draw_loss_curve
-from utilities.volumes.cases import find_cases, output_name
-from utilities.volumes.formats import ENDINGS
+from utilities.volumes.cases import Case, find_cases, output_name
 
 MAX_CASES = 3  # cases in a figure
-NUMBERS = ['dice', 'assd', 'volume_ml', 'label_volume_ml']  # of a table
 
 
-def main(para):
-    window, failures = (para.lower, para.upper), {}
+@dataclass(frozen=True)
+class PredictedCase:
+    """A case that val.py predicted, its masks {name: path} and its Dice; NaN where it is not known."""
+
+    case: Case
+    mask_paths: dict[str, Path]
+    dice: float
+
+
+def main(para: SimpleNamespace) -> int:
+    """Draw all figures that the run allows; return the exit status."""
     figures = {
-        'loss_curve': lambda: draw_loss_curve(present(Path(para.module_dir) / 'loss.csv', 'train_ds.py')),
-        'segmentation-result': lambda: draw_segmentations(read_each(typical_cases(para), para, failures), window),
-        'worst-slices': lambda: draw_worst_slices(read_each(worst_cases(para), para, failures), window),
-        'bland-altman': lambda: draw_bland_altman(tables(para)),
-        'box-plots': lambda: draw_box_plots(tables(para)),
+        'loss_curve': draw_training,
+        'segmentation-result': draw_typical_cases,
+        'worst-slices': draw_worst_cases,
+        'bland-altman': lambda para, _: draw_bland_altman(read_tables(para)),
+        'box-plots': lambda para, _: draw_box_plots(read_tables(para)),
     }
-    written = 0
-    for name, make in figures.items():
-        file = Path(para.figure_path) / f'{name}.png'
+    failures, written = {}, 0
+    for name, draw in figures.items():
+        path = Path(para.figure_path) / f'{name}.png'
         try:
-            save_figure(make(), file)
-            log.info(one_line(f'written: {file}'))
+            save_figure(draw(para, failures), path)
+            log.info(one_line(f'written: {path}'))
             written += 1
-        except NothingToDraw as why:
-            log.info(one_line(f'not drawn: {file.name}: {why}'))
-        except InputError as why:
-            failures[file.name] = why
-    for name, why in failures.items():
-        log.info(one_line(f'failed: {name}: {why}'))
+        except NothingToDraw as reason:
+            log.info(one_line(f'not drawn: {path.name}: {reason}'))
+        except InputError as reason:
+            failures[path.name] = reason
+    for name, reason in failures.items():
+        log.info(one_line(f'failed: {name}: {reason}'))
     if written:
         print_next('python scripts/write_report.py')
     return 1 if failures or not written else 0
 
 
-def present(path, script):
+def draw_training(para: SimpleNamespace, _: dict[str, InputError]) -> Figure:
+    """Draw loss.csv."""
+    path = Path(para.module_dir) / 'loss.csv'
     if not path.exists():
-        raise NothingToDraw(f'no {path}; run python {script}')
-    return path
+        raise NothingToDraw(f'no {path}; run python train_ds.py')
+    return draw_loss_curve(path)
 
 
-def tables(para):
-    """{name: table} of val.py and the CRF, the rows named by their cases; what has no table is missing."""
-    files = {'val.py': Path(para.pred_path) / 'result.csv', 'CRF': Path(para.crf_path) / 'result-post-processing.csv'}
-    return {name: by_case(file) for name, file in files.items() if file.exists()}
+def draw_typical_cases(para: SimpleNamespace, failures: dict[str, InputError]) -> Figure:
+    """Draw three planes of typical cases; cases that cannot be read go to `failures`."""
+    return draw_segmentations(read_cases(choose_typical_cases(para), para, failures), (para.lower, para.upper))
 
 
-def by_case(file):
-    return read_table(file, ['case'], NUMBERS).set_index('case')
+def draw_worst_cases(para: SimpleNamespace, failures: dict[str, InputError]) -> Figure:
+    """Draw the worst slices of the worst cases; cases that cannot be read go to `failures`."""
+    return draw_worst_slices(read_cases(choose_worst_cases(para), para, failures), (para.lower, para.upper))
 
 
-def predicted_cases(para):
-    """The cases that have a mask in pred_path, and their Dice by name, as far as result.csv tells it."""
+def read_tables(para: SimpleNamespace) -> dict[str, pandas.DataFrame]:
+    """Read the tables of val.py and of the CRF, those which exist, by the names of the figures."""
+    tables = {'val.py': read_predicted_scores(para)}
+    path = Path(para.crf_path) / 'result-post-processing.csv'
+    if path.exists():
+        tables[name_crf(para.crf_path)] = read_scores(path, 'python Densecrf/3D-CRF.py')
+    return {name: table for name, table in tables.items() if not table.empty}
+
+
+def read_predicted_scores(para: SimpleNamespace) -> pandas.DataFrame:
+    """Read the table of val.py; an empty table where there is none."""
+    path = Path(para.pred_path) / 'result.csv'
+    return read_scores(path, 'python val.py') if path.exists() else pandas.DataFrame()
+
+
+def find_predicted_cases(para: SimpleNamespace) -> list[PredictedCase]:
+    """Find the cases that have a mask in pred_path. Raises NothingToDraw if there is none."""
     if not Path(para.test_ct_path).is_dir():
         raise NothingToDraw(f'{para.test_ct_path}: no such folder; set test_ct_path')
-    cases = [
-        case
-        for case in find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
-        if mask_file(para.pred_path, case, 'pred')
-    ]
-    if not cases:
+    predicted, refined, crf_name = list_masks(para.pred_path), list_masks(para.crf_path), name_crf(para.crf_path)
+    dice = read_predicted_scores(para).get('dice', {})
+    found = []
+    for case in find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override):
+        mask_paths = {
+            'prediction': predicted.get(output_name(case.name, 'pred')),
+            crf_name: refined.get(output_name(case.name, 'crf')),
+        }
+        if mask_paths['prediction']:
+            found.append(PredictedCase(case, mask_paths, dice.get(in_cell(case.ct.name), math.nan)))
+    if not found:
         raise NothingToDraw(
             f'{para.pred_path}: wanted pred-N for the volume-N of {para.test_ct_path}, found none; run python val.py'
         )
-    file = Path(para.pred_path) / 'result.csv'
-    table = by_case(file) if file.exists() else {}
-    scores = table['dice'].dropna() if 'dice' in table else {}
-    return cases, {case.name: scores[in_cell(case.ct.name)] for case in cases if in_cell(case.ct.name) in scores}
+    return found
 
 
-def typical_cases(para):
-    """MAX_CASES pairs (case, title): the best, the median and the worst, then those without Dice."""
-    cases, dice = predicted_cases(para)
-    scored = sorted((case for case in cases if case.name in dice), key=lambda case: -dice[case.name])
-    n = len(scored)
-    places = (
-        {0: f'best of {n}', n // 2: f'median of {n}', n - 1: f'worst of {n}'}
-        if n >= MAX_CASES
-        else dict.fromkeys(range(n), '')
-    )
-    chosen = [(scored[place], f'{scored[place].name}  {text}') for place, text in places.items()]
-    return (chosen + [(case, case.name) for case in cases if case.name not in dice])[:MAX_CASES]
+def choose_typical_cases(para: SimpleNamespace) -> list[tuple[PredictedCase, str]]:
+    """Choose up to MAX_CASES cases with their titles: the best, the median and the worst, then those without Dice."""
+    predicted = find_predicted_cases(para)
+    scored = sorted((one for one in predicted if not math.isnan(one.dice)), key=lambda one: -one.dice)
+    count = len(scored)
+    if count >= MAX_CASES:
+        ranks = {'best': 0, 'median': count // 2, 'worst': count - 1}
+        return [(scored[rank], f'{scored[rank].case.name}  {word} of {count}') for word, rank in ranks.items()]
+    unscored = [one for one in predicted if math.isnan(one.dice)]
+    return [(one, one.case.name) for one in (scored + unscored)[:MAX_CASES]]
 
 
-def worst_cases(para):
-    """MAX_CASES pairs (case, title) of cases with label, the lowest Dice first, then those of unknown Dice."""
-    cases, dice = predicted_cases(para)
-    labelled = [case for case in cases if case.label]
+def choose_worst_cases(para: SimpleNamespace) -> list[tuple[PredictedCase, str]]:
+    """Choose up to MAX_CASES cases with a label, and their titles: the lowest Dice first, those without Dice at the end."""
+    labelled = [one for one in find_predicted_cases(para) if one.case.label]
     if not labelled:
         raise NothingToDraw(f'{para.test_seg_path}: no labels of the predicted cases; set test_seg_path')
-    return [(case, case.name) for case in sorted(labelled, key=lambda case: dice.get(case.name, 2))[:MAX_CASES]]
+    labelled.sort(key=lambda one: math.inf if math.isnan(one.dice) else one.dice)
+    return [(one, one.case.name) for one in labelled[:MAX_CASES]]
 
 
-def read_each(chosen, para, failures):
-    """One case after the other, as figures want them; of those that cannot be read, the reason goes to failures."""
-    for case, title in chosen:
+def read_cases(
+    chosen: list[tuple[PredictedCase, str]], para: SimpleNamespace, failures: dict[str, InputError]
+) -> Iterator[CaseVolumes]:
+    """Read one case after the other; the reason why a case cannot be read goes to `failures`."""
+    for one, title in chosen:
         try:
-            yield read_masks(case, title, para)  # no name for it here: it would stay in memory while the next is read
-        except InputError as why:
-            failures[case.name] = why
-
-
-def read_masks(case, title, para):
-    masks = {'prediction': mask_file(para.pred_path, case, 'pred'), 'CRF': mask_file(para.crf_path, case, 'crf')}
-    return read_case(case, masks, (para.lower, para.upper), para.grid_tolerance, title)
-
-
-def mask_file(folder, case, word):
-    return next((p for e in ENDINGS if (p := Path(folder) / f'{output_name(case.name, word)}{e}').exists()), None)
+            # Without a variable here, the volumes of a case leave the memory before the next case is read.
+            yield read_case(one.case, one.mask_paths, (para.lower, para.upper), para.grid_tolerance, title)
+        except InputError as reason:
+            failures[one.case.name] = reason
 
 
 if __name__ == '__main__':

@@ -153,11 +153,11 @@ def test_a_surface_is_drawn_once_a_case_is_chosen_and_masks_can_be_switched(requ
     assert [option.text for option in chosen.options] == ['choose a case', *(f'{name}.nii' for name in WORST_FIRST)]
     chosen.select_by_visible_text('volume-1.nii')
     meshes = drawn(driver)
-    assert [name for name, *_ in meshes] == ['label', 'prediction', 'CRF'] and all(
+    assert [name for name, *_ in meshes] == ['label', 'prediction', '3D CRF'] and all(
         points > 100 < faces for _, points, faces in meshes
     )
     assert len(colours(driver)) > 100
-    for name in ('prediction', 'CRF'):
+    for name in ('prediction', '3D CRF'):
         driver.find_element(By.NAME, name).click()
     assert [name for name, *_ in drawn(driver)] == ['label']
     image = colours(driver).astype(int)

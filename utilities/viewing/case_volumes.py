@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utilities.volumes.cases import Case
+from utilities.volumes.cases import Case, list_volumes
 from utilities.volumes.geometry import Geometry, require_same_grid
 from utilities.volumes.read_write import read_ct, read_label
 
@@ -49,3 +49,8 @@ def read_case(
             masks[name], mask_geometry = read_label(path, case.spacing)
             require_same_grid(path, masks[name].shape, mask_geometry, case.ct, ct.shape, geometry, grid_tolerance)
     return CaseVolumes(title or case.name, ct, masks, geometry)
+
+
+def list_masks(folder: Path | str) -> dict[str, Path]:
+    """Return the masks in a folder by name, such as 'pred-1'; none if the folder is missing."""
+    return list_volumes(folder) if Path(folder).is_dir() else {}

@@ -522,20 +522,28 @@ def test_the_script_draws_all_of_a_run(a_run, script):
 
 
 def test_the_cases_shown_are_the_best_the_median_and_the_worst(a_run):
-    assert [(case.name, title) for case, title in draw_figures.typical_cases(settings(a_run))] == [
+    assert [(one.case.name, title) for one, title in draw_figures.choose_typical_cases(settings(a_run))] == [
         ('volume-1', 'volume-1  best of 4'),
         ('volume-3', 'volume-3  median of 4'),
         ('volume-4', 'volume-4  worst of 4'),
     ]
-    assert [case.name for case, _ in draw_figures.worst_cases(settings(a_run))] == ['volume-4', 'volume-3', 'volume-2']
+    assert [one.case.name for one, _ in draw_figures.choose_worst_cases(settings(a_run))] == [
+        'volume-4',
+        'volume-3',
+        'volume-2',
+    ]
     (a_run / 'pred/result.csv').unlink()
-    assert [title for _, title in draw_figures.typical_cases(settings(a_run))] == ['volume-1', 'volume-2', 'volume-3']
+    assert [title for _, title in draw_figures.choose_typical_cases(settings(a_run))] == [
+        'volume-1',
+        'volume-2',
+        'volume-3',
+    ]
 
 
 def test_the_script_reads_one_case_at_a_time(a_run):
     """What the generator has given away it does not hold on to."""
     failures = {}
-    cases = draw_figures.read_each(draw_figures.typical_cases(settings(a_run)), settings(a_run), failures)
+    cases = draw_figures.read_cases(draw_figures.choose_typical_cases(settings(a_run)), settings(a_run), failures)
     ct = weakref.ref(next(cases).ct)
     assert ct() is None and not failures
 

@@ -30,8 +30,9 @@ from tests.utilities.viewing.finished_run import (
 from utilities.run.settings import read_settings
 from utilities.viewing.case_figures import draw_case
 from utilities.viewing.case_volumes import CaseVolumes
-from utilities.viewing.report import jpeg, page, read_result
-from utilities.viewing.surface_mesh import packed, surface
+from utilities.viewing.report import PageCase, encode_jpeg, render_page
+from utilities.viewing.result_tables import read_result
+from utilities.viewing.surface_mesh import extract_surface, pack_surface
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
@@ -175,9 +176,9 @@ def test_every_case_has_its_picture_and_the_table_leads_there(written):
 def test_the_worst_cases_turn_as_surfaces_that_lie_where_the_masks_lie(written):
     surfaces = written.page.surfaces()
     assert list(surfaces) == [f'{name}.nii' for name in WORST_FIRST[:3]]
-    assert surfaces['volume-3.nii'].keys() == {'label', 'prediction', 'CRF'}
-    assert surfaces['volume-3.nii']['prediction'] is None and surfaces['volume-3.nii']['CRF'] is None
-    for name, shift in (('label', 0), ('prediction', SHIFTS['volume-1']), ('CRF', SHIFTS['volume-1'] // 2)):
+    assert surfaces['volume-3.nii'].keys() == {'label', 'prediction', '3D CRF'}
+    assert surfaces['volume-3.nii']['prediction'] is None and surfaces['volume-3.nii']['3D CRF'] is None
+    for name, shift in (('label', 0), ('prediction', SHIFTS['volume-1']), ('3D CRF', SHIFTS['volume-1'] // 2)):
         found = surfaces['volume-1.nii'][name]
         numbers = (
             np.frombuffer(base64.b64decode(found['vertices']), '<u2').reshape(-1, 3) * found['scale'] + found['origin']
@@ -261,7 +262,7 @@ def test_a_case_without_ct_or_mask_stays_in_the_table_with_one_line_each(run, tm
     page = Page(tmp_path / 'pred/report.html')
     assert [row[0] for row in page.tables['cases'][2:]] == [f'{name}.nii' for name in WORST_FIRST]
     assert sum(each.get('src', '').startswith('data:image/jpeg') for each in page.named('img')) == 4
-    assert 'No picture: the CT is gone.' in (tmp_path / 'pred/report.html').read_text()
+    assert 'No picture: the CT was removed.' in (tmp_path / 'pred/report.html').read_text()
 
 
 def test_a_damaged_volume_or_another_grid_costs_its_picture_alone(run, tmp_path):
@@ -344,11 +345,11 @@ def test_twenty_cases_of_the_size_of_lits_stay_below_15_mb(tmp_path):
     table, summary = read_result(tmp_path / 'pred', 'result', 'pred_path', 'python val.py')
     rng = np.random.default_rng(0)
     ct = rng.normal(50, 40, (60, 512, 512)).astype(np.int16)
-    masks = {name: rng.random(ct.shape) < share for name, share in (('label', 1), ('prediction', 0.5), ('CRF', 0.6))}
+    masks = {name: rng.random(ct.shape) < share for name, share in (('label', 1), ('prediction', 0.5), ('3D CRF', 0.6))}
     geometry = Geometry((0.7, 0.7, 4.0))
     outlines = {name: np.kron(rng.random((15, 16, 16)) < 0.5, np.ones((4, 32, 32), bool)) for name in masks}
-    picture = jpeg(draw_case(CaseVolumes('volume-1', ct, outlines, geometry), (-200, 200)))
-    surfaces = {name: packed(*surface(mask, geometry)) for name, mask in masks.items()}
+    picture = encode_jpeg(draw_case(CaseVolumes('volume-1', ct, outlines, geometry), (-200, 200)))
+    surfaces = {name: pack_surface(*extract_surface(mask, geometry)) for name, mask in masks.items()}
     assert len(picture) > 50_000 and all(len(each['triangles']) > 6 * 3000 * 4 / 3 for each in surfaces.values())
-    case = {'name': 'volume-1.nii', 'picture': picture, 'note': '', 'surfaces': surfaces}
-    assert 8e6 < len(page('pred', {'val.py': (table, summary)}, [dict(case) for _ in range(20)], [])) < 15e6
+    case = PageCase('volume-1.nii', picture, '', surfaces)
+    assert 8e6 < len(render_page('pred', {'val.py': (table, summary)}, [case] * 20, [])) < 15e6

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from utilities.viewing.surface_mesh import packed, surface
+from utilities.viewing.surface_mesh import extract_surface, pack_surface
 from utilities.volumes.geometry import Geometry
 
 FLAT = Geometry((1.0, 1.0, 2.0))
@@ -23,7 +23,7 @@ def volume_of(vertices, triangles):
 
 
 def test_a_ball_keeps_its_place_size_and_volume_in_mm():
-    vertices, triangles = surface(ball((60, 110, 100), (30, 55, 45), 40, FLAT.spacing), FLAT)
+    vertices, triangles = extract_surface(ball((60, 110, 100), (30, 55, 45), 40, FLAT.spacing), FLAT)
     radii = np.linalg.norm(vertices - (45, 55, 60), axis=1)
     assert radii.min() > 38.5 and radii.max() < 41
     assert volume_of(vertices, triangles) == pytest.approx(4 / 3 * np.pi * 40**3, rel=0.03)
@@ -35,7 +35,7 @@ def test_a_surface_lies_where_the_header_says(angle, flip):
     geometry = Geometry((0.8, 1.2, 3.0), (-100.0, 40.0, 900.0), (c, -s, 0, s, c, 0, 0, 0, flip))
     mask = np.zeros((20, 60, 70), bool)
     mask[4:12, 10:40, 20:60] = True
-    vertices, _ = surface(mask, geometry)
+    vertices, _ = extract_surface(mask, geometry)
     local = (
         (vertices - geometry.origin) @ np.reshape(geometry.direction, (3, 3)) / geometry.spacing
     )  # voxels, (x, y, z)
@@ -44,7 +44,7 @@ def test_a_surface_lies_where_the_header_says(angle, flip):
 
 
 def test_a_surface_is_closed_where_the_liver_reaches_the_border():
-    _, triangles = surface(np.ones((30, 40, 50), np.uint8), FLAT)
+    _, triangles = extract_surface(np.ones((30, 40, 50), np.uint8), FLAT)
     edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1)
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
 
@@ -52,22 +52,22 @@ def test_a_surface_is_closed_where_the_liver_reaches_the_border():
 @pytest.mark.parametrize('most', [200, 6000])
 def test_no_mask_gets_more_triangles_than_asked_for(most):
     noise = np.random.default_rng(0).random((60, 80, 80)) < 0.4
-    _, triangles = surface(noise, FLAT, most)
+    _, triangles = extract_surface(noise, FLAT, most)
     assert 0 < len(triangles) <= most
 
 
 def test_one_voxel_has_a_surface_around_it_and_an_empty_mask_none():
     mask = np.zeros((5, 6, 7), np.uint8)
-    vertices, triangles = surface(mask, FLAT)
+    vertices, triangles = extract_surface(mask, FLAT)
     assert vertices.shape == (0, 3) and triangles.shape == (0, 3)
     mask[0, 5, 2] = 1
-    vertices, triangles = surface(mask, FLAT)
+    vertices, triangles = extract_surface(mask, FLAT)
     assert len(triangles) and np.allclose(vertices.mean(0), (2, 5, 0), atol=1e-3)
 
 
 def test_packed_numbers_unpack_to_the_surface():
-    vertices, triangles = surface(ball((30, 60, 60), (15, 30, 30), 20, FLAT.spacing), FLAT)
-    plain = packed(vertices, triangles)
+    vertices, triangles = extract_surface(ball((30, 60, 60), (15, 30, 30), 20, FLAT.spacing), FLAT)
+    plain = pack_surface(vertices, triangles)
     unpacked = (
         np.frombuffer(base64.b64decode(plain['vertices']), '<u2').reshape(-1, 3) * plain['scale'] + plain['origin']
     )
