@@ -1,42 +1,28 @@
-"""Figures as PNG files, and the tables that figures are drawn from."""
+"""Turn figures into PNG files."""
 
 import io
+from pathlib import Path
 
-import pandas
+from matplotlib.figure import Figure
 
 from utilities.base.atomic_write import atomic_write
 from utilities.base.errors import InputError
 
-DPI = 100
+DPI = 100  # pixels per inch of every figure
 
 
 class NothingToDraw(InputError):
-    """What a figure shows is not there."""
+    """The data of a figure do not exist."""
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure as a PNG file, whole or not at all."""
     with atomic_write(path) as part:
         part.write_bytes(encode_png(figure))
 
 
-def encode_png(figure, dpi=DPI):
-    """A figure as the bytes of a PNG file."""
+def encode_png(figure: Figure) -> bytes:
+    """Encode a figure as PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, format='png')
+    figure.savefig(buffer, dpi=DPI, format='png')
     return buffer.getvalue()
-
-
-def read_table(path, columns, numbers):
-    """A csv as DataFrame. Raises InputError unless it holds these columns, and numbers in those of `numbers` that it holds."""
-    try:
-        table = pandas.read_csv(path)
-    except ValueError as error:
-        raise InputError(f'{path}: wanted a table, got {error}') from None
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InputError(f'{path}: wanted the columns {", ".join(columns)}, found no {", ".join(missing)}')
-    text = [column for column in numbers if column in table and table[column].dtype.kind not in 'if']
-    if len(table) and text:
-        raise InputError(f'{path}: wanted numbers in the column {text[0]}, got {table[text[0]].iloc[0]!r:.40}')
-    return table

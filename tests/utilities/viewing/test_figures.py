@@ -27,7 +27,7 @@ from utilities.viewing.case_figures import (
 from utilities.viewing.case_volumes import CaseVolumes
 from utilities.viewing.figure_files import NothingToDraw, encode_png, save_figure
 from utilities.viewing.table_figures import draw_bland_altman, draw_box_plots
-from utilities.viewing.training_figure import MAX_POINTS, best_epoch, draw_loss_curve
+from utilities.viewing.training_figure import MAX_POINTS, draw_loss_curve, find_best_epoch
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
@@ -100,7 +100,7 @@ def test_the_best_epoch_is_that_of_the_lowest_mean_loss(tmp_path):
 
 def test_an_epoch_stopped_on_its_way_is_not_the_best(tmp_path):
     table = curve(tmp_path / 'loss.csv', 1, 5, epoch=[1, 1, 2, 2, 3], loss4=[0.5, 0.5, 0.2, 0.2, 0.1])
-    assert best_epoch(table) == (2, 0.2)
+    assert find_best_epoch(table) == (2, 0.2)
 
 
 def test_with_validation_the_best_epoch_is_that_of_the_highest_dice(tmp_path):
