@@ -144,7 +144,7 @@ CASE_FOLDERS = ('train_ct_path', 'train_seg_path', 'test_ct_path', 'test_seg_pat
 OUTPUT_PATHS = {  # stage: the parameters that say where its output goes
     'phantom': CASE_FOLDERS,
     'check': ('check_path',),
-    'analysis': (),
+    'analysis': ('figure_path',),
     'training_set': ('training_set_path',),
     'training': ('module_dir',),
     'prediction': ('pred_path',),
@@ -255,7 +255,7 @@ class Pipeline:
         """Return what a stage wrote, without times and names of folders."""
         paths = [values[name] for name in OUTPUT_PATHS[stage]]
         if stage == 'analysis':
-            return {'log': '\n'.join(self.messages.texts)}
+            return {'log': '\n'.join(self.messages.texts).replace(str(paths[0]), '')}
         if stage == 'check':
             return {'table': paths[0].read_text()}
         if stage == 'report':
