@@ -65,7 +65,7 @@ def main(para: SimpleNamespace) -> int:
         'prediction',
         # On a CPU the network uses all cores, and the next case would only take memory.
         overlap=device.type == 'cuda',
-        check=partial(check_header, labelled=False, grid_tolerance=para.grid_tolerance),
+        check=partial(check_header, is_label_wanted=False, grid_tolerance=para.grid_tolerance),
         done=prediction.earlier_record,
         after=lambda case, record: panes.add(case, {'prediction': prediction.mask_path(case)}, record['row']),
     )

@@ -65,7 +65,7 @@ def main(para: SimpleNamespace) -> int:
         partial(make_training_case, settings=settings, manifest=manifest),
         cases,
         'training set',
-        check=partial(check_header, labelled=True, grid_tolerance=settings.grid_tolerance),
+        check=partial(check_header, is_label_wanted=True, grid_tolerance=settings.grid_tolerance),
         done=partial(find_finished, manifest=manifest),
         workers=run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES),
     )
