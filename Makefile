@@ -53,5 +53,4 @@ torture: setup
 # the tables that other files decide
 readme: setup
 	$(VENV)/python tools/parameter_table.py
-	$(VENV)/python benchmarks/lits_estimate.py
-	$(VENV)/python benchmarks/scale.py
+	$(VENV)/python tools/benchmark_tables.py

@@ -1,4 +1,6 @@
-"""The plain way to do what the pipeline does: the libraries that come to mind first, whole volumes at a time."""
+"""Do what the pipeline does in the plain way: with well-known libraries and arrays of the whole volume."""
+
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,94 +14,124 @@ from skimage.morphology import remove_small_holes
 from torch import nn
 
 
-def training_case(ct_file, label_file, ct_out, label_out, size, expand_slice, slice_thickness, lower, upper):
-    """A case to the training grid, half size in plane, through whole-volume splines and compressed labels."""
+def training_case(
+    ct_file: Path,
+    label_file: Path,
+    ct_output: Path,
+    label_output: Path,
+    size: int,
+    expand_slice: int,
+    slice_thickness: float,
+    lower: float,
+    upper: float,
+) -> None:
+    """Resample a case to the training grid, half size in plane, by splines over the whole volume.
+
+    Args:
+        ct_file, label_file: the case.
+        ct_output, label_output: files to write.
+        size, expand_slice, slice_thickness, lower, upper: the parameters with these names.
+    """
     ct_image = sitk.ReadImage(str(ct_file), sitk.sitkInt16)
     ct = np.clip(sitk.GetArrayFromImage(ct_image), lower, upper)
     label = (sitk.GetArrayFromImage(sitk.ReadImage(str(label_file), sitk.sitkUInt8)) > 0).astype(np.uint8)
     factor = ct_image.GetSpacing()[2] / slice_thickness
     ct = ndimage.zoom(ct, (factor, 0.5, 0.5), order=3)
     label = ndimage.zoom(label, (factor, 1, 1), order=0)
-    held = np.flatnonzero(label.any((1, 2)))
-    kept = slice(max(0, held[0] - expand_slice), held[-1] + 1 + expand_slice)
-    sitk.WriteImage(sitk.GetImageFromArray(ct[kept]), str(ct_out))
-    sitk.WriteImage(sitk.GetImageFromArray(label[kept]), str(label_out))
+    with_liver = np.flatnonzero(label.any((1, 2)))
+    slices = slice(max(0, with_liver[0] - expand_slice), with_liver[-1] + 1 + expand_slice)
+    sitk.WriteImage(sitk.GetImageFromArray(ct[slices]), str(ct_output))
+    sitk.WriteImage(sitk.GetImageFromArray(label[slices]), str(label_output))
 
 
-def sample(ct_file, label_file, first, size):
-    """Both files whole, then the sample's slices."""
+def sample(ct_file: Path, label_file: Path, first: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read both files whole and return the slices of a sample: CT (1, size, y, x) and label (size, y, x)."""
     ct = sitk.GetArrayFromImage(sitk.ReadImage(str(ct_file), sitk.sitkInt16)).astype(np.float32) / 200
     label = sitk.GetArrayFromImage(sitk.ReadImage(str(label_file), sitk.sitkUInt8))
     return torch.from_numpy(ct[first : first + size])[None], torch.from_numpy(label[first : first + size])
 
 
-def keep_liver(mask, maximum_hole):
+def keep_liver(mask: np.ndarray, maximum_hole: float) -> np.ndarray:
+    """Return the largest 6-connected component of a mask (z, y, x), holes below `maximum_hole` voxels filled."""
     labelled = components(mask, connectivity=1)
     largest = max(regionprops(labelled), key=lambda region: region.area)
     liver = labelled == largest.label
-    return remove_small_holes(liver, max_size=maximum_hole - 1, connectivity=2).astype(
-        np.uint8
-    )  # max_size itself is filled
+    max_size = maximum_hole - 1  # a hole of max_size voxels is filled as well
+    return remove_small_holes(liver, max_size=max_size, connectivity=2).astype(np.uint8)
 
 
-def metrics(real, predicted, spacing):
-    """Overlap from sums over the volume, surface distances from KD-trees."""
+def metrics(real: np.ndarray, predicted: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Compare two masks (z, y, x): overlap from sums over the volume, surface distances in mm from KD-trees."""
     real, predicted = real != 0, predicted != 0
-    both, either = (real & predicted).sum(), (real | predicted).sum()
-    ball = ndimage.generate_binary_structure(3, 2)
-    points = [np.argwhere(mask & ~ndimage.binary_erosion(mask, ball)) * spacing[::-1] for mask in (real, predicted)]
-    there, back = KDTree(points[1]).query(points[0])[0], KDTree(points[0]).query(points[1])[0]
-    distances = np.concatenate([there, back])
+    intersection, union = (real & predicted).sum(), (real | predicted).sum()
+    neighbourhood = ndimage.generate_binary_structure(3, 2)
+    real_surface, predicted_surface = (
+        np.argwhere(mask & ~ndimage.binary_erosion(mask, neighbourhood)) * spacing[::-1] for mask in (real, predicted)
+    )
+    from_real, _ = KDTree(predicted_surface).query(real_surface)
+    from_predicted, _ = KDTree(real_surface).query(predicted_surface)
+    distances = np.concatenate([from_real, from_predicted])
     return {
-        'dice': 2 * both / (real.sum() + predicted.sum()),
-        'jaccard': both / either,
-        'voe': 1 - both / either,
-        'fnr': (real & ~predicted).sum() / either,
-        'fpr': (predicted & ~real).sum() / either,
+        'dice': 2 * intersection / (real.sum() + predicted.sum()),
+        'jaccard': intersection / union,
+        'voe': 1 - intersection / union,
+        'fnr': (real & ~predicted).sum() / union,
+        'fpr': (predicted & ~real).sum() / union,
         'rvd': (predicted.sum() - real.sum()) / real.sum(),
         'assd': distances.mean(),
         'rmsd': np.sqrt((distances**2).mean()),
         'msd': distances.max(),
-        'hd95': max(np.percentile(there, 95), np.percentile(back, 95)),
+        'hd95': max(np.percentile(from_real, 95), np.percentile(from_predicted, 95)),
     }
 
 
-def exact_crf(image, mask, s1, s2, s3, max_iter):
-    """The mean field over all pairs of voxels of a small box (z, y, x), straight from the energy: what the engines approximate."""
-    places = np.indices(mask.shape, np.float32).reshape(3, -1).T
+def exact_crf(image: np.ndarray, mask: np.ndarray, s1: float, s2: float, s3: float, max_iter: int) -> np.ndarray:
+    """Return the labels of the mean field over all pairs of voxels of a small box (z, y, x), uint8.
+
+    The engines of the CRF approximate this. The message includes the voxel itself, as in pydensecrf.
+
+    Args:
+        image: CT in HU.
+        mask: prediction, 0 or 1.
+        s1, s2, s3, max_iter: the parameters with these names.
+    """
+    positions = np.indices(mask.shape, np.float32).reshape(3, -1).T
     values = image.reshape(-1, 1).astype(np.float32)
-
-    def normalised(features):
-        squares = (features**2).sum(1)
-        kernel = np.exp(features @ features.T - 0.5 * (squares[:, None] + squares))
-        norm = 1 / np.sqrt(kernel.sum(1))
-        return norm[:, None] * kernel * norm
-
-    kernels = 3 * normalised(places / s1) + 10 * normalised(np.hstack([places / s2, values / s3]))
+    spatial, bilateral = positions / s1, np.hstack([positions / s2, values / s3])
+    kernels = 3 * normalised_kernel(spatial) + 10 * normalised_kernel(bilateral)
     unary = np.where(mask.ravel(), 1, -1) * np.log(9)
-    signed = np.tanh(unary / 2)  # P(liver) - P(background)
+    difference = np.tanh(unary / 2)  # P(liver) - P(background)
     for _ in range(max_iter):
-        signed = np.tanh((unary + kernels @ signed.astype(np.float32)) / 2)
-    return (signed > 0).reshape(mask.shape).astype(np.uint8)
+        difference = np.tanh((unary + kernels @ difference.astype(np.float32)) / 2)
+    return (difference > 0).reshape(mask.shape).astype(np.uint8)
 
 
-def block(*layers):
-    return nn.Sequential(*(part for layer in layers for part in (layer, nn.PReLU(layer.out_channels))))
+def normalised_kernel(features: np.ndarray) -> np.ndarray:
+    """Return the Gaussian kernel between all pairs of features (voxels, components), symmetrically normalised."""
+    squares = (features**2).sum(1)
+    kernel = np.exp(features @ features.T - 0.5 * (squares[:, None] + squares))
+    norm = 1 / np.sqrt(kernel.sum(1))
+    return norm[:, None] * kernel * norm
 
 
-def conv(inputs, outputs, dilation=1):
+def block(*layers: nn.Module) -> nn.Sequential:
+    """Return the layers, each followed by a PReLU of its own."""
+    return nn.Sequential(*(module for layer in layers for module in (layer, nn.PReLU(layer.out_channels))))
+
+
+def conv(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv3d:
     return nn.Conv3d(inputs, outputs, 3, padding=dilation, dilation=dilation)
 
 
-def head(inputs, factor):
-    larger = nn.Upsample(scale_factor=(factor, 2 * factor, 2 * factor), mode='trilinear')
-    return nn.Sequential(nn.Conv3d(inputs, 1, 1), larger, nn.Sigmoid())
+def head(inputs: int, factor: int) -> nn.Sequential:
+    upsample = nn.Upsample(scale_factor=(factor, 2 * factor, 2 * factor), mode='trilinear')
+    return nn.Sequential(nn.Conv3d(inputs, 1, 1), upsample, nn.Sigmoid())
 
 
 class Network(nn.Module):
-    """The ResUNet layer by layer as the paper has it, by names that take its weights: four heads in any mode."""
+    """The ResUNet layer by layer, with the names of its weights; it returns four heads in any mode."""
 
-    def __init__(self, drop_rate=0.3):
+    def __init__(self, drop_rate: float = 0.3):
         super().__init__()
         self.drop_rate = drop_rate
         self.encoder_stage1 = block(conv(1, 16), conv(16, 16))
@@ -114,7 +146,7 @@ class Network(nn.Module):
         for level, width in enumerate([256, 128, 64, 32], 1):
             setattr(self, f'map{level}', head(width, 2 ** (4 - level)))
 
-    def forward(self, ct):
+    def forward(self, ct: torch.Tensor) -> tuple[torch.Tensor, ...]:
         skip1 = self.encoder_stage1(ct) + ct
         x = self.down_conv1(skip1)
         skip2 = self.drop(self.encoder_stage2(x) + x)
@@ -131,30 +163,43 @@ class Network(nn.Module):
         x4 = self.decoder_stage4(torch.cat((x, skip1), 1)) + x
         return self.map1(x1), self.map2(x2), self.map3(x3), self.map4(x4)
 
-    def drop(self, x):
+    def drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.drop_rate, self.training)
 
 
-def tversky(prediction, target):
+def tversky(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the Tversky loss of probabilities (n, 1, z, y, x) and labels (n, z, y, x)."""
     prediction = prediction[:, 0]
-    shared = (prediction * target).sum((1, 2, 3))
-    missed, false = ((1 - prediction) * target).sum((1, 2, 3)), (prediction * (1 - target)).sum((1, 2, 3))
-    return (1 - shared / (shared + 0.3 * false + 0.7 * missed + 1)).clamp(0, 2).mean()
+    true_positives = (prediction * target).sum((1, 2, 3))
+    false_positives = (prediction * (1 - target)).sum((1, 2, 3))
+    false_negatives = ((1 - prediction) * target).sum((1, 2, 3))
+    score = true_positives / (true_positives + 0.3 * false_positives + 0.7 * false_negatives + 1)
+    return (1 - score).clamp(0, 2).mean()
 
 
 @torch.no_grad()
-def window_mean(network, ct, size, stride, device='cpu'):
-    """Mean probability over all windows of a normalised ct (z, y, x), one window at a time, sums on the host."""
+def mean_probability(
+    network: nn.Module, ct: np.ndarray, size: int, stride: int, device: torch.device | str = 'cpu'
+) -> np.ndarray:
+    """Return the mean probability over all windows, one window at a time with sums on the host, (z, 2y, 2x).
+
+    Args:
+        network: returns probabilities, or heads of which the last one counts.
+        ct: normalised, (z, y, x).
+        size: slices of a window.
+        stride: slices between the starts of two windows.
+        device: of the network.
+    """
     total = np.zeros((len(ct), 2 * ct.shape[1], 2 * ct.shape[2]), np.float32)
-    times = np.zeros((len(ct), 1, 1), np.float32)
+    count = np.zeros((len(ct), 1, 1), np.float32)
     for start in [*range(0, len(ct) - size, stride), len(ct) - size]:
         heads = network(torch.from_numpy(ct[start : start + size])[None, None].to(device))
         total[start : start + size] += heads[-1].cpu().numpy().reshape(total[:size].shape)
-        times[start : start + size] += 1
-    return total / times
+        count[start : start + size] += 1
+    return total / count
 
 
-def resample(ct, lower, upper):
-    """A CT in HU as the network sees it, half size in plane, slices as stored."""
+def resample(ct: np.ndarray, lower: float, upper: float) -> np.ndarray:
+    """Return a CT in HU as the network's input: clipped, half size in plane, divided by the largest bound."""
     ct = np.clip(ct, lower, upper).astype(np.float32)
     return ndimage.zoom(ct, (1, 0.5, 0.5), order=3) / np.float32(max(abs(lower), abs(upper)))

@@ -115,7 +115,7 @@ def stages(rows):
 
 def test_figures_of_lits_with_a_pencil():
     """58,638 / 131 = 448 slices of 262,144 pixels; 35 windows of 48 slices, 12 apart; 8 windows in the 200 slices of the benchmark."""
-    assert lits_estimate.WEIGHTS == 4 * sum(weights.numel() for weights in ResUNet(training=True).parameters())
+    assert lits_estimate.WEIGHT_BYTES == 4 * sum(weights.numel() for weights in ResUNet(training=True).parameters())
     found = stages(
         [
             {
