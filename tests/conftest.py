@@ -18,6 +18,7 @@ from net.ResUNet import ResUNet
 from tests.reference import recipe
 from tests.small_cases import write_case
 from tests.torture.trial import hear_signals
+from tests.training_runs import train, write_training_set
 from utilities.base.log import set_up_log
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
@@ -96,3 +97,18 @@ def small_data(tmp_path):
     torch.manual_seed(0)
     torch.save(ResUNet(training=False).state_dict(), tmp_path / 'weights.pth')
     return tmp_path
+
+
+@pytest.fixture(scope='session')
+def training_set(tmp_path_factory):
+    """A folder with a training set of random cases; tests add their module_dir to it and change nothing else."""
+    folder = tmp_path_factory.mktemp('training')
+    write_training_set(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def finished_training(training_set):
+    """The module_dir of a training that ran to its end without interruption."""
+    train(training_set, 'finished')
+    return training_set / 'finished'

@@ -1,4 +1,4 @@
-"""Batches: a function of seed and epoch alone, whoever reads them and wherever an epoch is resumed."""
+"""Batches depend on seed and epoch only, not on who reads them or where an epoch is resumed."""
 
 import multiprocessing
 import os
@@ -34,75 +34,74 @@ def samples(tmp_path):
     return Dataset(tmp_path / 'ct', tmp_path / 'seg', 8, samples_per_case=5)
 
 
-def equal(one, other):
-    assert len(one) == len(other)
-    for (names, parts), (other_names, others) in zip(one, other):
-        assert names == other_names and len(parts) == len(others)
-        assert all(torch.equal(a, b) for part, other in zip(parts, others) for a, b in zip(part, other))
+def assert_same_batches(expected, got):
+    assert len(expected) == len(got)
+    for (expected_names, expected_micro_batches), (names, micro_batches) in zip(expected, got):
+        assert expected_names == names and len(expected_micro_batches) == len(micro_batches)
+        for pair in zip(expected_micro_batches, micro_batches):
+            assert all(torch.equal(one, other) for one, other in zip(*pair))
 
 
 def test_an_epoch_holds_each_sample_once_and_epochs_differ(samples):
     loader = Loader(samples, 2)
     keys = [key for batch in loader.batch_keys(0) for key in batch]
     assert sorted(index for index, _ in keys) == list(range(15)) and len(loader) == 8 == len(loader.batch_keys(0))
-    assert loader.batch_keys(0) != loader.batch_keys(1) and loader.batch_keys(0) != Loader(
-        samples, 2, seed=1
-    ).batch_keys(0)
-    assert all(0 <= place < 1 for _, place in keys)
-    for names, [(ct, label, share)] in loader.batches(0):
+    assert loader.batch_keys(0) != loader.batch_keys(1)
+    assert loader.batch_keys(0) != Loader(samples, 2, seed=1).batch_keys(0)
+    assert all(0 <= start_fraction < 1 for _, start_fraction in keys)
+    for names, [(ct, label, weights)] in loader.batches(0):
         assert len(names) == len(ct) == len(label) and ct.shape[1:] == (1, 8, 8, 8) and label.shape[1:] == (8, 16, 16)
-        assert share.tolist() == [[1 / len(ct)]] * len(ct)
+        assert weights.tolist() == [[1 / len(ct)]] * len(ct)
 
 
 @pytest.mark.parametrize('ranks', [1, 2, 3, 5])
 @pytest.mark.parametrize('micro_batch_size', [0, 1, 2])
-def test_ranks_and_parts_share_each_batch(samples, monkeypatch, ranks, micro_batch_size):
-    """Fifteen samples, four a step and three in the last: each counts once, and the shares of a step add up to one."""
+def test_ranks_and_micro_batches_split_each_batch(samples, monkeypatch, ranks, micro_batch_size):
+    """Fifteen samples, four a step and three in the last: each counts once, and the weights of a step add up to one."""
     whole = list(Loader(samples, 4).batches(1))
     monkeypatch.setenv('WORLD_SIZE', str(ranks))
     seen = [[] for _ in whole]
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
         with Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2) as loader:
-            for (names, parts), (all_names, _), step in zip(loader.batches(1), whole, seen):
-                assert names == all_names and parts and all(len(ct) <= (micro_batch_size or 4) for ct, _, _ in parts)
-                step += [(ct, share.item()) for part in parts for ct, share in zip(part[0], part[2])]
-    for step, (names, [(cts, _, _)]) in zip(seen, whole):
-        counted = [ct for ct, share in step if share]
-        assert len(counted) == len(names) and sum(share for _, share in step) == pytest.approx(1)
-        assert all(any(torch.equal(ct, other) for other in counted) for ct in cts)
-        assert len(step) == max(
-            len(names), ranks
-        )  # a rank without a sample is there with another's, which counts nothing
+            for (names, micro_batches), (whole_names, _), step in zip(loader.batches(1), whole, seen):
+                assert names == whole_names and micro_batches
+                for ct, _, weights in micro_batches:
+                    assert len(ct) <= (micro_batch_size or 4)
+                    step += zip(ct, weights.flatten().tolist())
+    for step, (names, [(whole_ct, _, _)]) in zip(seen, whole):
+        counted = [ct for ct, weight in step if weight]
+        assert len(counted) == len(names) and sum(weight for _, weight in step) == pytest.approx(1)
+        assert all(any(torch.equal(ct, other) for other in counted) for ct in whole_ct)
+        assert len(step) == max(len(names), ranks)  # A rank without a sample has a dummy sample of weight 0.
 
 
-def test_workers_and_the_global_generator_change_nothing(samples):
+def test_workers_do_not_change_the_batches_or_the_global_generator(samples):
     whole = list(Loader(samples, 2).batches(3))
     torch.manual_seed(7)
     before = torch.get_rng_state()
     with Loader(samples, 2, num_workers=2) as loader:
         list(loader.batches(2))
-        equal(list(loader.batches(3)), whole)
-        equal(list(loader.batches(3, first=5)), whole[5:])
-    assert torch.equal(
-        torch.get_rng_state(), before
-    )  # dropout draws from it, and must not see where an epoch was taken up
-    equal(list(Loader(samples, 2).batches(3, first=8)), [])
+        assert_same_batches(whole, list(loader.batches(3)))
+        assert_same_batches(whole[5:], list(loader.batches(3, first=5)))
+    # Dropout draws from this generator, and must not depend on where an epoch was resumed.
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_same_batches([], list(Loader(samples, 2).batches(3, first=8)))
 
 
-def test_a_killed_worker_costs_a_worker(samples, capsys):
+def test_loading_continues_with_one_worker_fewer_if_a_worker_is_killed(samples, capsys):
     whole = list(Loader(samples, 2).batches(0))
     with Loader(samples, 2, num_workers=2) as loader:
         batches = loader.batches(0)
         first = next(batches)
         for worker in loader.workers:
             os.kill(worker.pid, signal.SIGKILL)
-        equal([first, *batches], whole)
+        assert_same_batches(whole, [first, *batches])
     assert loader.num_workers == 1 and capsys.readouterr().err.count('was killed') == 1
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_a_file_cut_short_is_one_line(samples, num_workers):
+def test_a_file_that_is_cut_short_is_reported_in_one_line(samples, num_workers):
     with open(samples.cases[1].ct, 'r+b') as file:
         file.truncate(360)
     with pytest.raises(InputError, match=r'^\S+volume-1.nii: the file is damaged or cut short') as error:

@@ -1,4 +1,4 @@
-"""Files of torch: whole, reproducible, checked, and never run."""
+"""Checkpoints: written completely and reproducibly, checked when read, and never run as code."""
 
 import io
 import os
@@ -13,17 +13,17 @@ from utilities.inference import checkpoint
 from utilities.training import save_checkpoint
 
 
-def test_the_same_content_is_the_same_bytes_whatever_the_name(tmp_path):
+def test_equal_content_gives_equal_bytes_under_any_name(tmp_path):
     content = {'a': torch.arange(9.0), 'b': [1, 'two', None]}
     save_checkpoint.save_checkpoint(tmp_path / 'one.pth', content)
     save_checkpoint.save_checkpoint(tmp_path / 'folder/another.pth', content)
     assert (tmp_path / 'one.pth').read_bytes() == (tmp_path / 'folder/another.pth').read_bytes()
-    again = checkpoint.load_checkpoint(tmp_path / 'one.pth')
-    assert torch.equal(again['a'], content['a']) and again['b'] == content['b']
+    loaded = checkpoint.load_checkpoint(tmp_path / 'one.pth')
+    assert torch.equal(loaded['a'], content['a']) and loaded['b'] == content['b']
 
 
 def test_one_flipped_bit_of_a_weight_is_noticed(tmp_path):
-    """torch.load itself takes it."""
+    """torch.load itself does not notice it."""
     path = tmp_path / 'a.pth'
     save_checkpoint.save_checkpoint(path, {'weights': torch.ones(1000)})
     content = bytearray(path.read_bytes())
@@ -39,7 +39,9 @@ def test_the_legacy_format_of_the_reference_is_read(tmp_path):
     assert checkpoint.load_checkpoint(tmp_path / 'old.pth')['a'].sum() == 3
 
 
-class Evil:
+class Malicious:
+    """An object that creates a file when it is unpickled."""
+
     def __init__(self, path):
         self.path = path
 
@@ -47,11 +49,11 @@ class Evil:
         return os.system, (f'touch {self.path}',)
 
 
-def in_zip(content):
-    """A checkpoint of torch whose pickle is `content`."""
-    whole, changed = io.BytesIO(), io.BytesIO()
-    torch.save({'a': torch.ones(3)}, whole)
-    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(changed, 'w') as new:
+def replace_pickle(content):
+    """Return a checkpoint in PyTorch's zip format whose pickle is `content`."""
+    sound, changed = io.BytesIO(), io.BytesIO()
+    torch.save({'a': torch.ones(3)}, sound)
+    with zipfile.ZipFile(sound) as old, zipfile.ZipFile(changed, 'w') as new:
         for name in old.namelist():
             new.writestr(name, content if name.endswith('data.pkl') else old.read(name))
     return changed.getvalue()
@@ -59,22 +61,27 @@ def in_zip(content):
 
 @pytest.mark.parametrize('form', ['bare pickle', 'zip', 'legacy'])
 def test_a_malicious_file_runs_nothing(tmp_path, form):
-    evil, path, created = Evil(tmp_path / 'created'), tmp_path / 'evil.pth', tmp_path / 'created'
+    path, created = tmp_path / 'malicious.pth', tmp_path / 'created'
+    malicious = Malicious(created)
     if form == 'legacy':
-        torch.save({'a': evil}, path, _use_new_zipfile_serialization=False)
+        torch.save({'a': malicious}, path, _use_new_zipfile_serialization=False)
+    elif form == 'zip':
+        path.write_bytes(replace_pickle(pickle.dumps(malicious, 2)))
     else:
-        path.write_bytes(pickle.dumps(evil) if form == 'bare pickle' else in_zip(pickle.dumps(evil, 2)))
-    with pytest.raises(InputError, match='evil.pth.*holds (more than|no) weights'):
+        path.write_bytes(pickle.dumps(malicious))
+    with pytest.raises(InputError, match='malicious.pth.*holds (more than|no) weights'):
         checkpoint.load_checkpoint(path)
     assert not created.exists()
-    pickle.loads(pickle.dumps(evil)) if form == 'bare pickle' else torch.load(
-        path, weights_only=False
-    )  # the trap is real
+    # Without the protection the code in the file does run.
+    if form == 'bare pickle':
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
     assert created.exists()
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
-    """It could unpack to any size."""
+    """A compressed archive could unpack to any size."""
     with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data.pkl', b'0' * 10**6)
     with pytest.raises(InputError, match='compressed'):
@@ -91,15 +98,59 @@ def test_a_compressed_archive_is_refused(tmp_path):
         (torch.ones(2, device='meta'), 'not dense numbers'),
     ],
 )
-def test_weights_that_are_none(tmp_path, wrong, message):
+def test_tensors_that_cannot_be_weights_are_refused(tmp_path, wrong, message):
     network = torch.nn.Linear(1, 2)
     save_checkpoint.save_checkpoint(tmp_path / 'a.pth', {**network.state_dict(), 'bias': wrong})
     with pytest.raises(InputError, match=message):
         checkpoint.load_weights(network, tmp_path / 'a.pth')
 
 
-def test_a_training_state_serves_as_weights(tmp_path):
-    network, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    save_checkpoint.save_checkpoint(tmp_path / 'last.pth', {'network': network.state_dict(), 'epoch': 3})
-    checkpoint.load_weights(other, tmp_path / 'last.pth')
-    assert torch.equal(other.weight, network.weight)
+WRAPPINGS = {  # 'network' is the form of last.pth
+    'weights alone': lambda weights: weights,
+    'network': lambda weights: {'network': weights, 'optimizer': {0: {'step': torch.zeros(())}}, 'epoch': 3},
+    'state_dict': lambda weights: {'state_dict': weights, 'epoch': 3},
+    'model_state_dict': lambda weights: {'model_state_dict': weights, 'optimizer_state_dict': {'state': {}}},
+    'model': lambda weights: {'model': weights, 'best': 0.5},
+}
+PREFIXES = [
+    '',
+    'module.',
+    '_orig_mod.',
+    'network.',
+    'model.',
+    'module._orig_mod.',
+    '_orig_mod.module.',
+    'module.network.',
+    '_orig_mod.network.module.',
+]
+
+
+@pytest.mark.parametrize('prefix', PREFIXES)
+@pytest.mark.parametrize('wrapping', WRAPPINGS)
+def test_weights_are_found_in_the_checkpoints_of_other_programs(tmp_path, wrapping, prefix):
+    network, loaded = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    weights = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    torch.save(WRAPPINGS[wrapping](weights), tmp_path / 'a.pth')
+    assert checkpoint.load_weights(loaded, tmp_path / 'a.pth') == tmp_path / 'a.pth'
+    assert torch.equal(loaded.weight, network.weight) and torch.equal(loaded.bias, network.bias)
+
+
+def test_several_candidates_are_named(tmp_path):
+    weights = torch.nn.Linear(3, 2).state_dict()
+    torch.save({'epoch': 3, 'model': weights, 'ema': weights}, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='a.pth: wanted the weights .* got several candidates: model, ema$'):
+        checkpoint.load_weights(torch.nn.Linear(3, 2), tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('content', [{'epoch': 3}, [torch.ones(2)], torch.ones(2), None, {1: torch.ones(2)}])
+def test_a_checkpoint_without_weights_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='a.pth: wanted the weights .* got something else$'):
+        checkpoint.load_weights(torch.nn.Linear(3, 2), tmp_path / 'a.pth')
+
+
+def test_two_networks_in_one_state_dict_are_refused(tmp_path):
+    weights = torch.nn.Linear(3, 2).state_dict()
+    torch.save({**weights, **{f'module.{name}': tensor for name, tensor in weights.items()}}, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='a.pth: wanted the weights of one network'):
+        checkpoint.load_weights(torch.nn.Linear(3, 2), tmp_path / 'a.pth')

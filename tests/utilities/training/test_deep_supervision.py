@@ -1,4 +1,4 @@
-"""The losses of the four heads under mixed precision and with activations computed twice."""
+"""The losses of the four heads, with mixed precision and with activation checkpointing."""
 
 import pytest
 import torch
@@ -10,12 +10,15 @@ from utilities.inference.precision import choose_precision
 from utilities.training.deep_supervision import DeepSupervision
 
 
-def gradients(supervised, ct, label, part=''):
-    torch.manual_seed(1)  # of dropout
+def losses_and_gradients(supervised, ct, label, name_part=''):
+    """Return the losses, and the gradients of all parameters whose names contain `name_part`, as one tensor."""
+    torch.manual_seed(1)  # the seed of dropout
     losses = supervised(ct, label, torch.full((2, 1), 0.5)).sum(0)
     supervised.zero_grad()
     losses.sum().backward()
-    return losses.detach(), torch.cat([p.grad.flatten() for name, p in supervised.named_parameters() if part in name])
+    return losses.detach(), torch.cat(
+        [p.grad.flatten() for name, p in supervised.named_parameters() if name_part in name]
+    )
 
 
 @pytest.fixture
@@ -29,15 +32,17 @@ def case():
 @pytest.mark.parametrize('name', LOSSES)
 def test_losses_are_float32_under_mixed_precision(case, name):
     network = ResUNet(training=True, drop_rate=0)
-    # not the deepest layers, of which a CPU's bf16 convolutions give wrong gradients (PyTorch 2.13; choose_precision refuses them)
-    exact, exact_gradient = gradients(DeepSupervision(network, LOSSES[name]()), *case, 'decoder_stage4')
+    # On a CPU the bf16 gradients of the deepest layers are wrong (PyTorch 2.13), so only decoder_stage4 is compared.
+    exact, exact_gradient = losses_and_gradients(DeepSupervision(network, LOSSES[name]()), *case, 'decoder_stage4')
     seen = []
     network.decoder_stage1.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
-    mixed, mixed_gradient = gradients(DeepSupervision(network, LOSSES[name](), torch.bfloat16), *case, 'decoder_stage4')
+    mixed, mixed_gradient = losses_and_gradients(
+        DeepSupervision(network, LOSSES[name](), torch.bfloat16), *case, 'decoder_stage4'
+    )
     assert seen == [torch.bfloat16] and mixed.dtype == mixed_gradient.dtype == torch.float32
-    torch.testing.assert_close(mixed, exact, rtol=0.03, atol=0.01)  # 8 bits through 16 layers
-    apart = (mixed_gradient - exact_gradient).double().norm() / exact_gradient.double().norm()
-    assert apart < 0.1
+    torch.testing.assert_close(mixed, exact, rtol=0.03, atol=0.01)  # bf16 has 8 bits, and there are 16 layers
+    relative_error = (mixed_gradient - exact_gradient).double().norm() / exact_gradient.double().norm()
+    assert relative_error < 0.1
 
 
 def test_a_cpu_computes_in_float32():
@@ -52,21 +57,26 @@ def test_a_cpu_computes_in_float32():
 
 @pytest.mark.parametrize('drop_rate', [0, 0.3])
 def test_checkpointing_gives_the_same_gradients(case, drop_rate):
-    plain, thrifty = ResUNet(True, drop_rate), ResUNet(True, drop_rate, checkpointing=True)
-    thrifty.load_state_dict(plain.state_dict())
-    wanted, got = (gradients(DeepSupervision(network, LOSSES['Tversky']()), *case) for network in (plain, thrifty))
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+    plain, checkpointed = ResUNet(True, drop_rate), ResUNet(True, drop_rate, checkpointing=True)
+    checkpointed.load_state_dict(plain.state_dict())
+    expected, got = (
+        losses_and_gradients(DeepSupervision(network, LOSSES['Tversky']()), *case) for network in (plain, checkpointed)
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_checkpointing_keeps_fewer_activations(case):
-    kept = {}
-    for checkpointing in (False, True):
-        kept[checkpointing] = 0
+    assert count_saved_elements(case[0], checkpointing=True) < 0.6 * count_saved_elements(case[0], checkpointing=False)
 
-        def pack(tensor):
-            kept[checkpointing] += tensor.numel()
-            return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            ResUNet(True, 0, checkpointing=checkpointing)(case[0])
-    assert kept[True] < 0.6 * kept[False]
+def count_saved_elements(ct, checkpointing):
+    """Return the number of elements that a forward pass saves for the backward pass."""
+    sizes = []
+
+    def save(tensor):
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        ResUNet(True, 0, checkpointing=checkpointing)(ct)
+    return sum(sizes)
