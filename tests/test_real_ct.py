@@ -1,4 +1,4 @@
-"""A real CT through the first stages, where one lies beside the repository or at $REAL_CT (folders CT and seg)."""
+"""Prepare, train and predict with a real CT, if there is one beside the repository or in the folder $REAL_CT."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from utilities.volumes.read_write import read_header, read_volume
 FOLDER = Path(os.environ.get('REAL_CT', ROOT.parent / 'shared/data/real-ct'))
 
 
-@pytest.mark.skipif(not FOLDER.is_dir(), reason='no real CT here')
+@pytest.mark.skipif(not FOLDER.is_dir(), reason='no real CT beside the repository or in $REAL_CT')
 def test_prepare_train_predict(tmp_path, script):
     data = dict(
         train_ct_path=FOLDER / 'CT',
@@ -25,14 +25,15 @@ def test_prepare_train_predict(tmp_path, script):
     assert done.returncode == 0, done.stderr
     ct, geometry = read_volume(tmp_path / 'real-ct/train/ct/volume-0.nii')
     seg, seg_geometry = read_volume(tmp_path / 'real-ct/train/seg/segmentation-0.nii')
-    assert ct.shape[1:] == (56, 64) and seg.shape[1:] == (112, 128)  # 101 x 122 filled up, then halved
+    assert ct.shape[1:] == (56, 64) and seg.shape[1:] == (112, 128)  # 101 x 122 are padded to 112 x 128, and halved
     stored, stored_geometry = read_volume(next((FOLDER / 'seg').glob('segmentation-0*')))
-    assert int(seg.sum()) == int((stored > 0).sum())  # 3 mm slices: no liver is lost or made
+    assert int(seg.sum()) == int((stored > 0).sum())  # the slices are 3 mm thick before and after
 
-    def centre(mask, geometry):  # of the liver, in mm
+    def liver_centre(mask, geometry):
+        """Return the centre of the liver in mm."""
         return geometry.position(np.argwhere(mask > 0).mean(0))
 
-    np.testing.assert_allclose(centre(seg, seg_geometry), centre(stored, stored_geometry), atol=0.01)
+    np.testing.assert_allclose(liver_centre(seg, seg_geometry), liver_centre(stored, stored_geometry), atol=0.01)
     np.testing.assert_allclose(geometry.position((0, 0, 0)), seg_geometry.position((0, 0, 0)), atol=1e-3)
     np.testing.assert_allclose(
         geometry.position(np.array(ct.shape) - 1), seg_geometry.position(np.array(seg.shape) - 1), atol=1e-2

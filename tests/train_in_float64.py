@@ -1,7 +1,8 @@
-"""train_ds.py with a network in float64: `python tests/train_in_float64.py --name=value ...`, or under torchrun.
+"""Run train_ds.py with a network in float64: `python tests/train_in_float64.py --name=value ...`, or under torchrun.
 
-In float32 two orders of one sum differ in the last bit, a PReLU near 0 takes the other side, and Adam makes a step of a gradient however
-small: single weights come out up to two learning rates apart, though nothing is wrong. In float64 nothing hides behind rounding.
+In float32 the order of a sum changes its last bit. A PReLU near 0 may then take its other branch, and Adam makes a full
+step of any gradient, however small: single weights may differ by two learning rates, though nothing is wrong. In
+float64 such differences are far below the tolerance of the tests.
 """
 
 import sys
@@ -19,7 +20,9 @@ from net.ResUNet import ResUNet
 from utilities.run.script import run_script
 
 
-class DoubleResUNet(ResUNet):
+class Float64ResUNet(ResUNet):
+    """A ResUNet whose weights and activations are float64."""
+
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.double()
@@ -29,5 +32,5 @@ class DoubleResUNet(ResUNet):
 
 
 if __name__ == '__main__':
-    train_ds.ResUNet = DoubleResUNet
+    train_ds.ResUNet = Float64ResUNet
     run_script(train_ds.main, __doc__, under_torchrun=True)
