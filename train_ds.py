@@ -13,6 +13,7 @@ Out:  in module_dir: weights in net{epoch}-{loss}-{mean loss}.pth and best.pth, 
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,7 +70,7 @@ def main(para: SimpleNamespace) -> int | None:
     state, curve, monitor = training.state, training.curve, training.monitor
     stop = Stop()
     bar = progress_bar(para.Epoch * len(training.loader), 'training', 'step', state.step)
-    with training.loader:  # An error ends the processes that read samples as well.
+    with closing(training.loader):  # An error ends the processes that read samples as well.
         while state.epoch < para.Epoch and not stop.agree():
             train_epoch(para, training, stop, bar)
             # A training resumed with fewer samples may already have done more batches than an epoch has now.

@@ -4,7 +4,6 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from itertools import islice
-from typing import Self
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ class Loader:
     The samples of an epoch, their order and their first slices are a function of (seed, epoch). So a training can be
     resumed in the middle of an epoch, with another number of workers or ranks, and sees the same samples. A worker
     that is killed, for example because memory ran out, costs a warning; loading continues with one worker fewer.
-    Use the loader as a context manager, or call close(), to end the workers.
+    Call close() to end the workers.
 
     Args:
         samples: The Dataset.
@@ -49,12 +48,6 @@ class Loader:
         # The DataLoader, made at the first use, reads the keys in this list; the list is refilled for every epoch.
         self.loader, self.keys_to_read = None, []
         self.workers: list[multiprocessing.Process] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the worker processes and wait until they have ended. Reading another epoch starts new ones."""

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import islice
 
 import numpy as np
@@ -63,7 +63,7 @@ def test_ranks_and_micro_batches_split_each_batch(samples, monkeypatch, ranks, m
     seen = [[] for _ in whole]
     for rank in range(ranks):
         monkeypatch.setenv('RANK', str(rank))
-        with Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2) as loader:
+        with closing(Loader(samples, 4, micro_batch_size=micro_batch_size, num_workers=rank % 2)) as loader:
             for (names, micro_batches), (whole_names, _), step in zip(loader.batches(1), whole, seen):
                 assert names == whole_names and micro_batches
                 for ct, _, weights in micro_batches:
@@ -80,7 +80,7 @@ def test_workers_do_not_change_the_batches_or_the_global_generator(samples):
     whole = list(Loader(samples, 2).batches(3))
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    with Loader(samples, 2, num_workers=2) as loader:
+    with closing(Loader(samples, 2, num_workers=2)) as loader:
         list(loader.batches(2))
         assert_same_batches(whole, list(loader.batches(3)))
         assert_same_batches(whole[5:], list(loader.batches(3, first=5)))
@@ -91,7 +91,7 @@ def test_workers_do_not_change_the_batches_or_the_global_generator(samples):
 
 def test_loading_continues_with_one_worker_fewer_if_a_worker_is_killed(samples, capsys):
     whole = list(Loader(samples, 2).batches(0))
-    with Loader(samples, 2, num_workers=2) as loader:
+    with closing(Loader(samples, 2, num_workers=2)) as loader:
         batches = loader.batches(0)
         first = next(batches)
         for worker in loader.workers:
@@ -105,7 +105,7 @@ def test_a_file_that_is_cut_short_is_reported_in_one_line(samples, num_workers):
     with open(samples.cases[1].ct, 'r+b') as file:
         file.truncate(360)
     with pytest.raises(InputError, match=r'^\S+volume-1.nii: the file is damaged or cut short') as error:
-        with Loader(samples, 2, num_workers=num_workers) as loader:
+        with closing(Loader(samples, 2, num_workers=num_workers)) as loader:
             list(loader.batches(0))
     assert '\n' not in str(error.value)
 
@@ -116,15 +116,15 @@ def test_no_worker_is_alive_after_close(samples, fails):
     before = multiprocessing.active_children()
     all_batches = list(Loader(samples, 2).batches(0))
     loader = Loader(samples, 2, num_workers=2)
-    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), loader:
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext(), closing(loader):
         batches = loader.batches(0)
-        equal(list(islice(batches, 2)), all_batches[:2])
+        assert_same_batches(all_batches[:2], list(islice(batches, 2)))
         workers = [child for child in multiprocessing.active_children() if child not in before]
         assert len(workers) == 2
         if fails:
             raise ZeroDivisionError
     assert not any(worker.is_alive() for worker in workers) and multiprocessing.active_children() == before
-    equal(list(loader.batches(0)), all_batches)
+    assert_same_batches(all_batches, list(loader.batches(0)))
     loader.close()
     loader.close()
     assert multiprocessing.active_children() == before
