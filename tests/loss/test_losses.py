@@ -9,7 +9,7 @@ import torch
 from loss import LOSSES
 from tests.reference import recipe
 
-RECORDED = 'Dice', 'ELDice', 'Jaccard', 'SS', 'Tversky', 'Hybrid', 'BCE'  # of the reference's; its WCE does not run
+RECORDED = 'Dice', 'ELDice', 'Jaccard', 'SS', 'Tversky', 'Hybrid', 'BCE'  # The reference's WCE does not run.
 
 
 @pytest.mark.parametrize('name', RECORDED)
@@ -23,10 +23,10 @@ def test_recorded_value_and_gradient(recorded, name):
     assert prediction.grad.abs().sum().item() == pytest.approx(figures['gradient_abs_sum'], rel=1e-5)
 
 
-def by_hand(name, p, t):
-    """The loss of one batch in plain float64 numpy, sample by sample, from the published formulas."""
+def by_hand(name, prediction, target):
+    """Compute a loss in float64 with numpy, sample by sample, from the published formulas."""
     values = []
-    for p, t in zip(p[:, 0].astype(float), t.astype(float)):
+    for p, t in zip(prediction[:, 0].astype(float), target.astype(float)):
         pt, pp, tt = (p * t).sum(), (p * p).sum(), (t * t).sum()
         dice = 2 * pt / (pp + tt + 1)
         values.append(
@@ -51,22 +51,20 @@ def test_formula_by_hand_and_uint8_target(name):
     assert LOSSES[name]()(torch.tensor(p), torch.tensor(t)).item() == pytest.approx(by_hand(name, p, t), rel=1e-5)
 
 
-def test_weighted_cross_entropy_is_torchs():
+def test_weighted_cross_entropy_is_that_of_torch():
     torch.manual_seed(0)
     p, t = torch.rand(1, 1, 3, 4, 5) * 0.98 + 0.01, torch.randint(0, 2, (1, 3, 4, 5))
-    two = torch.cat([1 - p, p], 1).log()
-    wanted = torch.nn.functional.nll_loss(two, t, torch.tensor([0.05, 1.0]))
+    log_probabilities = torch.cat([1 - p, p], 1).log()
+    wanted = torch.nn.functional.nll_loss(log_probabilities, t, torch.tensor([0.05, 1.0]))
     torch.testing.assert_close(LOSSES['WCE']()(p, t), wanted)
 
 
 @pytest.mark.parametrize('name', LOSSES)
 def test_a_batch_may_be_split(name):
-    """The loss of a batch is the mean of its samples', so that GPUs and ranks can share it."""
+    """The loss of a batch is the mean over its samples, so that GPUs and ranks can share it."""
     torch.manual_seed(0)
-    p, t = (
-        torch.rand(3, 1, 3, 4, 5) * 0.98 + 0.01,
-        (torch.rand(3, 3, 4, 5) < torch.tensor([0.1, 0.5, 0.9])[:, None, None, None]).byte(),
-    )
+    p = torch.rand(3, 1, 3, 4, 5) * 0.98 + 0.01
+    t = (torch.rand(3, 3, 4, 5) < torch.tensor([0.1, 0.5, 0.9])[:, None, None, None]).byte()
     loss = LOSSES[name]()
     torch.testing.assert_close(loss(p, t), torch.stack([loss(p[i : i + 1], t[i : i + 1]) for i in range(3)]).mean())
 
@@ -74,7 +72,7 @@ def test_a_batch_may_be_split(name):
 @pytest.mark.parametrize('name', LOSSES)
 @pytest.mark.parametrize('p, t', [(0.0, 0), (1.0, 1), (0.0, 1), (1.0, 0), (0.5, 0)])
 def test_extremes_are_finite(name, p, t):
-    """ELDice among them: in the reference its logarithm turned NaN for a perfect prediction."""
+    """In the reference, the logarithm of ELDice is NaN for a perfect prediction."""
     prediction = torch.full((2, 1, 8, 64, 64), p, requires_grad=True)
     value = LOSSES[name]()(prediction, torch.full((2, 8, 64, 64), t, dtype=torch.uint8))
     value.backward()
@@ -83,7 +81,7 @@ def test_extremes_are_finite(name, p, t):
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_two_steps_save_reload(name, tmp_path):
+def test_loss_falls_and_weights_can_be_saved_and_reloaded(name, tmp_path):
     torch.manual_seed(1)
     network = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Sigmoid())
     ct, target = torch.randn(2, 1, 6, 7, 8), torch.randint(0, 2, (2, 6, 7, 8), dtype=torch.uint8)
@@ -95,9 +93,9 @@ def test_two_steps_save_reload(name, tmp_path):
         optimizer.step()
     assert values[2] < values[0]
     torch.save(network.state_dict(), tmp_path / 'a.pth')
-    again = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Sigmoid())
-    again.load_state_dict(torch.load(tmp_path / 'a.pth', weights_only=True))
-    assert torch.equal(again(ct), network(ct))
+    reloaded = torch.nn.Sequential(torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Sigmoid())
+    reloaded.load_state_dict(torch.load(tmp_path / 'a.pth', weights_only=True))
+    assert torch.equal(reloaded(ct), network(ct))
 
 
 def test_half_precision_predictions_are_summed_in_float32():
@@ -106,14 +104,14 @@ def test_half_precision_predictions_are_summed_in_float32():
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_shapes_that_do_not_fit(name):
+def test_wrong_shapes_are_refused(name):
     with pytest.raises(ValueError, match='wanted'):
         LOSSES[name]()(torch.rand(2, 1, 4, 4, 4), torch.ones(2, 4, 4, 5))
 
 
 @pytest.mark.parametrize('name', LOSSES)
-def test_nan_in_a_prediction_is_nan_in_the_loss_and_no_exception(name):
-    """PyTorch's own cross-entropy ends a run on a GPU so that no case can be named."""
+def test_nan_in_a_prediction_gives_nan_and_no_exception(name):
+    """PyTorch's own cross-entropy would end the run on a GPU, so that no message could name the case."""
     prediction = torch.rand(1, 1, 4, 4, 4)
     prediction[0, 0, 1, 2, 3] = torch.nan
     assert LOSSES[name]()(prediction, torch.ones(1, 4, 4, 4)).isnan()

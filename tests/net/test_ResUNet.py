@@ -1,4 +1,4 @@
-"""The network beside its recorded figures, which stand in test_reference.py."""
+"""The network; its recorded figures are in tests/test_reference.py."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from utilities.training.deep_supervision import DeepSupervision
 
 
 @pytest.mark.parametrize('down_scale, factor', [(1, 1), (0.5, 2), (0.25, 4)])
-def test_heads_follow_down_scale(down_scale, factor):
+def test_heads_have_the_full_in_plane_size(down_scale, factor):
     network = ResUNet(training=True, down_scale=down_scale)
     with torch.no_grad():
         heads = network(torch.zeros(1, 1, 8, 8, 16))
@@ -20,7 +20,7 @@ def test_heads_follow_down_scale(down_scale, factor):
         assert network.eval()(torch.zeros(1, 1, 8, 8, 16)).shape == (1, 1, 8, 8 * factor, 16 * factor)
 
 
-def test_dropout_only_in_training():
+def test_dropout_acts_only_in_training_mode():
     network, ct = ResUNet(training=False, drop_rate=0.5), torch.randn(1, 1, 8, 8, 8)
     with torch.no_grad():
         assert torch.equal(network(ct), network(ct))
@@ -28,13 +28,13 @@ def test_dropout_only_in_training():
         assert not torch.equal(network(ct)[3], network(ct)[3])
 
 
-def test_losses_of_replicas_add_up_to_those_of_the_whole_batch():
+def test_weighted_losses_of_two_replicas_add_up_to_those_of_the_batch():
     supervised = DeepSupervision(ResUNet(training=True, drop_rate=0), LOSSES['Tversky']())
     ct, label = torch.randn(3, 1, 8, 8, 8), torch.randint(0, 2, (3, 8, 16, 16), dtype=torch.uint8)
-    share = torch.full((3, 1), 1 / 3)
+    weights = torch.full((3, 1), 1 / 3)
     with torch.no_grad():
-        whole = supervised(ct, label, share)
-        split = torch.cat([supervised(ct[:2], label[:2], share[:2]), supervised(ct[2:], label[2:], share[2:])])
+        whole = supervised(ct, label, weights)
+        split = torch.cat([supervised(ct[:2], label[:2], weights[:2]), supervised(ct[2:], label[2:], weights[2:])])
     assert whole.shape == (1, 4)
     torch.testing.assert_close(split.sum(0), whole[0], rtol=1e-5, atol=1e-6)
 
@@ -52,7 +52,7 @@ def test_weights_load_with_and_without_prefix(tmp_path, prefix):
     assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
 
 
-def test_wrong_checkpoints_are_told(tmp_path):
+def test_wrong_checkpoints_are_refused(tmp_path):
     network, path = ResUNet(training=False), tmp_path / 'a.pth'
     state = network.state_dict()
     save_checkpoint.save_checkpoint(path, {k: v for k, v in state.items() if not k.startswith('map4')})
@@ -87,8 +87,8 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     assert not (tmp_path / 'made').exists()
 
 
-class Plain(torch.nn.Module):
-    """A ResUNet's layers in PyTorch's own words: nn.PReLU, torch.cat, nn.Upsample, no tensor written over."""
+class PlainResUNet(torch.nn.Module):
+    """The layers of a ResUNet computed by PyTorch's plain functions, none of them in place."""
 
     def __init__(self, network):
         super().__init__()
@@ -125,11 +125,11 @@ class Plain(torch.nn.Module):
 def test_outputs_and_gradients_are_those_of_the_plain_layers():
     torch.manual_seed(0)
     network, ct = ResUNet(training=True, drop_rate=0), torch.randn(2, 1, 16, 24, 16)
-    for name, parameter in network.named_parameters():
+    for parameter in network.parameters():
         if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, -0.2, 0.4)  # biases, and slopes that differ from channel to channel
+            torch.nn.init.uniform_(parameter, -0.2, 0.4)  # biases, and slopes that differ between channels
     results = []
-    for model in (Plain(network), network):
+    for model in (PlainResUNet(network), network):
         network.zero_grad()
         heads = model(ct)
         sum((head**2).mean() for head in heads).backward()
@@ -140,13 +140,13 @@ def test_outputs_and_gradients_are_those_of_the_plain_layers():
 
 
 @pytest.mark.parametrize('depth', [8, 16, 24, 40])
-def test_slabs_join_without_a_seam(depth):
+def test_slabs_give_the_result_of_the_whole_volume(depth):
     torch.manual_seed(0)
     network, ct = ResUNet(training=False), torch.randn(1, 1, depth, 16, 24)
     copy = ct.clone()
     with torch.inference_mode():
-        torch.testing.assert_close(network(ct), Plain(network)(ct)[3], rtol=1e-5, atol=1e-5)
-    assert torch.equal(ct, copy)  # the input is not written over
+        torch.testing.assert_close(network(ct), PlainResUNet(network)(ct)[3], rtol=1e-5, atol=1e-5)
+    assert torch.equal(ct, copy)  # The input is not overwritten.
 
 
 def test_a_bfloat16_head_stays_below_one():
@@ -160,4 +160,4 @@ def test_a_bfloat16_head_stays_below_one():
     LOSSES['BCE']()(probability, torch.zeros(1, 4, 16, 16)).backward()
     assert logits.grad.sum().item() == pytest.approx(
         0.9998766, rel=1e-2
-    )  # of binary cross-entropy: p - t, here in bfloat16
+    )  # the gradient of binary cross-entropy, p - t, rounded to bfloat16

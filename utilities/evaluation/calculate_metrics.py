@@ -1,118 +1,149 @@
 """Overlap and surface metrics of a predicted mask."""
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numba import njit
 
 from utilities.base import machine
 from utilities.image.components import as_bytes
-from utilities.image.surfaces import Tree, nearest_distances, surface_voxels
+from utilities.image.surfaces import SurfaceTree, nearest_distances, surface_voxels
 
 
-def calculate_metrics(real_mask, predicted_mask, spacing, tolerance=2.0):
-    """Metrics of a predicted mask against the real one, both (z, y, x), non-zero is liver; spacing (x, y, z) in mm.
+def calculate_metrics(
+    real_mask: np.ndarray, predicted_mask: np.ndarray, spacing: Sequence[float], tolerance: float = 2.0
+) -> dict[str, float]:
+    """Return the metrics of a predicted mask against the real one.
 
-    dice, jaccard, voe = 1 - jaccard; rvd = (predicted - real) / real; fnr, fpr: missed and false voxels over the union;
-    assd, rmsd, msd: mean, root mean square and maximum in mm of the distances from each surface voxel's centre to the
-    other surface, both directions pooled; hd95: the larger of the two directions' 95th percentiles, mm; surface_dice: share
-    of surface voxels within `tolerance` mm of the other surface (after Nikolov et al. 2018); volume_ml: the prediction's.
-    A surface is a mask minus its erosion with the 18-neighbourhood, voxels beyond the volume's border being background.
+    - dice, jaccard, voe = 1 - jaccard, rvd = (predicted - real) / real; fnr and fpr: missed and false voxels over the
+      union of both masks.
+    - assd, rmsd, msd: mean, root mean square and maximum of the distances from the centre of each surface voxel to the
+      other surface, both directions pooled, in mm. hd95: the larger 95th percentile of the two directions, in mm.
+    - surface_dice: share of surface voxels within `tolerance` of the other surface (after Nikolov et al. 2018).
+    - volume_ml: volume of the predicted mask, in mL.
 
-    Both masks empty: overlap 1, errors and distances 0. One empty: overlap 0, distances inf, rvd -1 or inf.
-    Beside the masks it takes memory for their surface voxels alone; masks of another type than uint8 and bool are copied as bytes.
-    Raises ValueError for shapes that differ or are not 3D, and a spacing that is not three numbers above 0.
+    The surface is the mask minus its erosion with the 18-neighbourhood; voxels beyond the volume's border are
+    background. If both masks are empty, overlaps are 1, errors and distances 0. If one is empty, overlaps are 0,
+    distances inf, and rvd is -1 or inf. The memory depends on the number of surface voxels alone, but a mask that is
+    neither uint8 nor bool is copied.
+
+    Args:
+        real_mask: (z, y, x), non-zero is liver.
+        predicted_mask: (z, y, x), non-zero is liver.
+        spacing: (x, y, z) in mm.
+        tolerance: in mm.
+
+    Raises:
+        ValueError: the shapes differ or are not 3D, or the spacing is not three numbers above 0.
     """
     return metrics_against(real_mask, [predicted_mask], spacing, tolerance)[0]
 
 
-def metrics_against(real_mask, predicted_masks, spacing, tolerance=2.0):
-    """calculate_metrics of several predictions of one case, a list of dicts: the real mask's surface is looked for once."""
+def metrics_against(
+    real_mask: np.ndarray, predicted_masks: Sequence[np.ndarray], spacing: Sequence[float], tolerance: float = 2.0
+) -> list[dict[str, float]]:
+    """Return `calculate_metrics` of several predicted masks of one case; the real surface is searched for once."""
     real, *predictions = (np.asarray(mask) for mask in (real_mask, *predicted_masks))
     for predicted in predictions:
         if real.ndim != 3 or real.shape != predicted.shape:
             raise ValueError(f'real_mask, predicted_mask: wanted one 3D shape, got {real.shape} and {predicted.shape}')
-    try:
-        x, y, z = (float(s) for s in spacing)
-    except (TypeError, ValueError):
-        x = y = z = math.nan
-    if not all(0 < s < math.inf for s in (x, y, z)):
-        raise ValueError(f'spacing: wanted three numbers above 0 (x, y, z), got {spacing!r}')
+    x, y, z = checked_spacing(spacing)
 
     real, *predictions = (as_bytes(mask) for mask in (real, *predictions))
     with ThreadPoolExecutor(machine.threads()) as pool:
-        real_tree, *trees = pool.map(lambda mask: surface_tree(mask, (z, y, x)), (real, *predictions))
+        real_surface, *surfaces = pool.map(partial(surface_tree, spacing=(z, y, x)), (real, *predictions))
         rows = []
-        for predicted, tree in zip(predictions, trees):
-            n_real, n_predicted, shared = count_voxels(real, predicted)
+        for predicted, surface in zip(predictions, surfaces):
+            n_real, n_predicted, n_both = count_voxels(real, predicted)
             rows.append(
                 {
-                    **overlap_metrics(n_real, n_predicted, shared),
-                    **distance_metrics(real_tree, tree, tolerance, pool),
+                    **overlap_metrics(n_real, n_predicted, n_both),
+                    **distance_metrics(real_surface, surface, tolerance, pool),
                     'volume_ml': n_predicted * x * y * z / 1000,
                 }
             )
     return rows
 
 
-def overlap_metrics(n_real, n_predicted, shared):
-    """Metrics of the numbers of voxels of the real mask, the predicted one and both at once."""
-    union = n_real + n_predicted - shared
-    jaccard = shared / union if union else 1.0
+def checked_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
+    """Return a spacing as three floats; raise ValueError unless it is three finite numbers above 0."""
+    try:
+        x, y, z = (float(s) for s in spacing)
+    except (TypeError, ValueError):
+        x = y = z = math.nan
+    if not all(0 < s < math.inf for s in (x, y, z)):
+        raise ValueError(f'spacing: wanted three numbers above 0 (x, y, z), got {spacing!r}')
+    return x, y, z
+
+
+def overlap_metrics(n_real: int, n_predicted: int, n_both: int) -> dict[str, float]:
+    """Return the overlap metrics from the numbers of voxels in the real mask, in the predicted mask and in both."""
+    union = n_real + n_predicted - n_both
+    jaccard = n_both / union if union else 1.0
     return {
-        'dice': 2 * shared / (n_real + n_predicted) if union else 1.0,
+        'dice': 2 * n_both / (n_real + n_predicted) if union else 1.0,
         'jaccard': jaccard,
         'voe': 1 - jaccard,
         'rvd': (n_predicted - n_real) / n_real if n_real else (math.inf if n_predicted else 0.0),
-        'fnr': (n_real - shared) / union if union else 0.0,
-        'fpr': (n_predicted - shared) / union if union else 0.0,
+        'fnr': (n_real - n_both) / union if union else 0.0,
+        'fpr': (n_predicted - n_both) / union if union else 0.0,
     }
 
 
-def distance_metrics(real, predicted, tolerance, pool):
-    """Metrics of two surfaces, each a Tree or None; the pool takes both directions at the same time."""
+def distance_metrics(
+    real: SurfaceTree | None, predicted: SurfaceTree | None, tolerance: float, pool: ThreadPoolExecutor
+) -> dict[str, float]:
+    """Return the surface metrics of two surfaces.
+
+    Args:
+        real, predicted: the surfaces; None is the surface of an empty mask.
+        tolerance: of the surface Dice, in mm.
+        pool: its threads search in both directions at the same time.
+    """
     if real is None or predicted is None:
-        agree = real is predicted
-        return {
-            **dict.fromkeys(('assd', 'rmsd', 'msd', 'hd95'), 0.0 if agree else math.inf),
-            'surface_dice': float(agree),
-        }
-    there, back = pool.map(nearest_distances, (real, predicted), (predicted, real))
-    both = np.concatenate([there, back])
+        both_are_empty = real is predicted
+        distance = 0.0 if both_are_empty else math.inf
+        return {**dict.fromkeys(('assd', 'rmsd', 'msd', 'hd95'), distance), 'surface_dice': float(both_are_empty)}
+    real_to_predicted, predicted_to_real = pool.map(nearest_distances, (real, predicted), (predicted, real))
+    pooled = np.concatenate([real_to_predicted, predicted_to_real])
     return {
-        'assd': float(both.mean()),
-        'rmsd': math.sqrt(np.square(both).mean()),
-        'msd': float(both.max()),
-        'hd95': float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        # one that equals the tolerance may come out a little above it, as 0.1 x 3 does above 0.3
-        'surface_dice': float((both <= tolerance * (1 + 1e-9)).mean()),
+        'assd': float(pooled.mean()),
+        'rmsd': math.sqrt(np.square(pooled).mean()),
+        'msd': float(pooled.max()),
+        'hd95': float(max(np.percentile(real_to_predicted, 95), np.percentile(predicted_to_real, 95))),
+        # Rounding may lift a distance that equals the tolerance a little above it, as it lifts 0.1 x 3 above 0.3.
+        'surface_dice': float((pooled <= tolerance * (1 + 1e-9)).mean()),
     }
 
 
-def surface_tree(mask, spacing):
-    """The Tree of a mask's surface voxels; None if the mask is empty."""
+def surface_tree(mask: np.ndarray, spacing: Sequence[float]) -> SurfaceTree | None:
+    """Return the surface of a mask (z, y, x), uint8 in C order, with spacing (z, y, x) in mm; None if it is empty."""
     voxels = surface_voxels(mask)
-    return Tree(voxels, spacing) if len(voxels) else None
+    return SurfaceTree(voxels, spacing) if len(voxels) else None
 
 
-def count_voxels(real, predicted):
-    """Voxels of two masks (z, y, x) of one shape, non-zero is marked: of the real one, the predicted one and both at once."""
-    return tuple(map(int, count_all(as_bytes(real), as_bytes(predicted))))
+def count_voxels(real: np.ndarray, predicted: np.ndarray) -> tuple[int, int, int]:
+    """Count the non-zero voxels of two masks (z, y, x) of one shape: in the real one, in the predicted one, in both."""
+    n_real, n_predicted, n_both = count_overlap(as_bytes(real), as_bytes(predicted))
+    return int(n_real), int(n_predicted), int(n_both)
 
 
 @njit(cache=True, nogil=True)
-def count_all(real, predicted):
+def count_overlap(real, predicted):
+    """Return the three counts of `count_voxels` as an int64 array."""
     counts = np.zeros(3, np.int64)
     for z in range(real.shape[0]):
         for y in range(real.shape[1]):
-            a = b = both = np.int32(0)  # 32 bits, for more voxels at once
+            n_real = n_predicted = n_both = np.int32(0)  # 32 bits, so that more voxels are counted at once
             for x in range(real.shape[2]):
-                marked, found = np.int32(real[z, y, x] != 0), np.int32(predicted[z, y, x] != 0)
-                a += marked
-                b += found
-                both += marked & found
-            counts[0] += a
-            counts[1] += b
-            counts[2] += both
+                in_real, in_predicted = np.int32(real[z, y, x] != 0), np.int32(predicted[z, y, x] != 0)
+                n_real += in_real
+                n_predicted += in_predicted
+                n_both += in_real & in_predicted
+            counts[0] += n_real
+            counts[1] += n_predicted
+            counts[2] += n_both
     return counts

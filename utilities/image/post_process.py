@@ -1,32 +1,41 @@
-"""From what the network marks to one liver without holes."""
+"""Post-process a predicted mask: one liver without holes."""
 
 import numpy as np
 
-from utilities.image.components import components, gaps, on_border, paint_between, runs_of
+from utilities.image.components import background_runs, fill_outside, find_runs, label_components, touches_border
 
 
-def keep_liver(mask, maximum_hole):
-    """Largest 6-connected component of a mask (z, y, x), its holes of fewer than maximum_hole voxels filled; uint8.
+def keep_liver(mask: np.ndarray, maximum_hole: float) -> np.ndarray:
+    """Return the largest component of a mask with its small holes filled, uint8 of 0 and 1.
 
-    Of equal components the first in raster order stays. A hole is a component of the background (18-connectivity,
-    scikit-image's 2); the exterior, its largest component if that touches the volume's border, is none, so a small volume
-    does not become all liver. An empty mask stays empty. Raises ValueError unless the mask is 3D.
-    Beside the result it takes memory for the mask's runs alone; a mask of another type than uint8 and bool is copied as bytes.
+    Components are 6-connected; of several that are the largest, the first in raster order is kept. A hole is a
+    component of the background (18-connectivity, scikit-image's 2) of fewer than `maximum_hole` voxels. The largest
+    component of the background is no hole if it touches the volume's border, so that a small volume does not become all
+    liver. An empty mask stays empty.
+
+    Besides the result, the memory depends on the number of runs alone; a mask that is neither uint8 nor bool is copied.
+
+    Args:
+        mask: (z, y, x), non-zero is liver.
+        maximum_hole: in voxels.
+
+    Raises:
+        ValueError: the mask is not 3D.
     """
     if mask.ndim != 3:
         raise ValueError(f'mask: wanted 3D (z, y, x), got {mask.shape}')
     depth, height, width = mask.shape
     liver = np.zeros(mask.shape, np.uint8)
-    runs, first = runs_of(mask)
-    label, sizes = components(runs, first, height, edges=False)
+    runs, first_run = find_runs(mask)
+    label, sizes = label_components(runs, first_run, height, with_edges=False)
     if not len(sizes):
         return liver
 
-    runs, first = gaps(runs, first, label, sizes.argmax(), width)
-    label, sizes = components(runs, first, height, edges=True)
-    hole = sizes < maximum_hole
-    if hole.any():
+    runs, first_run = background_runs(runs, first_run, label, sizes.argmax(), width)
+    label, sizes = label_components(runs, first_run, height, with_edges=True)
+    is_hole = sizes < maximum_hole
+    if is_hole.any():
         exterior = sizes.argmax()
-        hole[exterior] &= not on_border(runs, first, label, exterior, mask.shape)
-    paint_between(liver.reshape(depth * height, width), runs, first, label, hole)
+        is_hole[exterior] &= not touches_border(runs, first_run, label, exterior, mask.shape)
+    fill_outside(liver.reshape(depth * height, width), runs, first_run, label, is_hole)
     return liver

@@ -1,99 +1,117 @@
 """Surface voxels of masks, and exact distances between two surfaces.
 
-The surface voxels lie in a tree of boxes: neighbours along a Z-order curve share a leaf, and each box holds those of its two children. A
-search goes down to the boxes that may hold something nearer than what is known. All of a leaf's voxels are searched for together, and
-begin with what the leaf before found, so a far island costs little more than a near one. The kernels run in one thread each and let
-Python's lock go.
+The surface voxels lie in a binary tree of bounding boxes, whose leaves hold LEAF voxels that are neighbours along a
+Z-order curve. A search visits only nodes that may hold a voxel nearer than the nearest one so far. It searches for all
+voxels of a leaf together, and starts with the bound that the previous leaf's result gives, so that a far island costs
+little more than a near one.
+
+Each kernel runs in one thread and releases Python's global lock.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
 
 LEAF = 16  # voxels in one leaf
+MAX_DEPTH = 64  # more than the levels of any tree
 
 
-class Tree:
-    """Surface voxels in a tree of boxes, for nearest_distances; its memory depends on their number n alone.
+class SurfaceTree:
+    """Surface voxels in a tree of boxes, for `nearest_distances`. Its memory depends on the number of voxels alone.
 
-    leaves (leaves, 3, LEAF): z, y, x of their centres in mm along the curve; what is left of the last leaf holds the last voxel
-    again. boxes (2 x leaves, 2, 3): lowest and highest z, y, x of the nodes; node 1 is the root, node i has the children 2i and
-    2i + 1, and leaf i is node leaves + i.
+    Attributes:
+        n: number of voxels.
+        leaves: (leaves, 3, LEAF) float64: z, y, x of the voxels' centres in mm, in the order of the curve. The last
+            leaf is filled up with copies of the last voxel.
+        boxes: (2 x leaves, 2, 3) float64: lowest and highest z, y, x of each node. Node 1 is the root, node i has the
+            children 2i and 2i + 1, and leaf i is the node leaves + i.
     """
 
-    def __init__(self, voxels, spacing):
-        """voxels (n, 3): z, y, x of one voxel or more; spacing (z, y, x) in mm."""
+    def __init__(self, voxels: np.ndarray, spacing: Sequence[float]) -> None:
+        """Build the tree of voxels (n, 3), the z, y, x of one voxel or more; spacing (z, y, x) in mm."""
         self.n = len(voxels)
-        order = np.argsort(curve(voxels))
+        order = np.argsort(z_order(voxels))
         order = np.concatenate([order, np.repeat(order[-1:], -self.n % LEAF)])
-        self.leaves = np.ascontiguousarray(
-            (voxels[order] * np.asarray(spacing, float)).reshape(-1, LEAF, 3).swapaxes(1, 2)
-        )
-        self.boxes = boxes_of(self.leaves)
+        centres = voxels[order] * np.asarray(spacing, float)
+        self.leaves = np.ascontiguousarray(centres.reshape(-1, LEAF, 3).swapaxes(1, 2))
+        self.boxes = build_boxes(self.leaves)
 
 
-def nearest_distances(queries, targets):
-    """Distance in mm, float64, from each voxel of one Tree to the nearest voxel of another; in the order of the first one's curve."""
+def nearest_distances(queries: SurfaceTree, targets: SurfaceTree) -> np.ndarray:
+    """Return the distance from each voxel of one surface to the nearest voxel of another.
+
+    The result is float64 (n,) in mm, in the order of the Z-order curve of the first surface.
+    """
     squares = np.empty((len(queries.leaves), LEAF))
     search(queries.leaves, queries.boxes, targets.leaves, targets.boxes, squares)
     return np.sqrt(squares.ravel()[: queries.n])
 
 
-def surface_voxels(mask):
-    """z, y, x (n, 3) of the voxels of a mask (z, y, x) that have one of their 18 neighbours outside it, or outside the volume.
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Return the surface voxels of a mask as int32 (n, 3): z, y, x in raster order.
 
-    The mask is uint8 in C order, and non-zero is marked.
+    A surface voxel has at least one of its 18 neighbours outside the mask or outside the volume. The mask (z, y, x) is
+    uint8 in C order, non-zero inside.
     """
-    voxels = np.empty((scan_surface(mask, np.empty((0, 3), np.int32)), 3), np.int32)
+    n = scan_surface(mask, np.empty((0, 3), np.int32))
+    voxels = np.empty((n, 3), np.int32)
     scan_surface(mask, voxels)
     return voxels
 
 
 @njit(cache=True, nogil=True)
 def scan_surface(mask, voxels):
-    """Number of surface voxels; stores them in voxels where that has room for any."""
+    """Return the number of surface voxels of a mask, and store them in `voxels` unless that is of length 0."""
     depth, height, width = mask.shape
-    core, n = np.empty(width, np.uint8), 0
+    interior, n = np.empty(width, np.uint8), 0  # interior: is a voxel of the row inside the mask with all neighbours?
     for z in range(depth):
         for y in range(height):
-            line = mask[z, y]
-            marked = np.uint8(0)
+            row = mask[z, y]
+            any_bits = np.uint8(0)
             for x in range(width):
-                marked |= line[x]
-            if marked == 0:
+                any_bits |= row[x]
+            if any_bits == 0:
                 continue
-            core[:] = 0
+            interior[:] = 0
             if 0 < z < depth - 1 and 0 < y < height - 1:
-                core[1 : width - 1] = 1
+                interior[1 : width - 1] = 1
                 for dz in range(-1, 2):
                     for dy in range(-1, 2):
-                        erode(core, mask[z + dz, y + dy], dz == 0 or dy == 0)
+                        erode(interior, mask[z + dz, y + dy], dz == 0 or dy == 0)
             if len(voxels):
                 for x in range(width):
-                    if line[x] != 0 and core[x] == 0:
+                    if row[x] != 0 and interior[x] == 0:
                         voxels[n, 0], voxels[n, 1], voxels[n, 2] = z, y, x
                         n += 1
             else:
                 count = np.int32(0)
                 for x in range(width):
-                    count += np.int32((line[x] != 0) & (core[x] == 0))
+                    count += np.int32((row[x] != 0) & (interior[x] == 0))
                 n += count
     return n
 
 
 @njit(cache=True, nogil=True)
-def erode(core, line, wide):
-    """Clear core where line, a row beside it or itself, is unmarked; if wide, at the two voxels next to that as well."""
-    if wide:
-        for x in range(1, len(core) - 1):
-            core[x] &= np.uint8(line[x - 1] != 0) & np.uint8(line[x] != 0) & np.uint8(line[x + 1] != 0)
+def erode(interior, row, with_diagonals):
+    """Clear `interior` at each x where a neighbour in `row` is outside the mask.
+
+    row: the row itself, or one of its eight neighbours. with_diagonals: x - 1 and x + 1 count as neighbours as well.
+    """
+    if with_diagonals:
+        for x in range(1, len(interior) - 1):
+            interior[x] &= np.uint8(row[x - 1] != 0) & np.uint8(row[x] != 0) & np.uint8(row[x + 1] != 0)
     else:
-        for x in range(len(core)):
-            core[x] &= np.uint8(line[x] != 0)
+        for x in range(len(interior)):
+            interior[x] &= np.uint8(row[x] != 0)
 
 
 @njit(cache=True, nogil=True)
-def curve(voxels):
-    """Places on a Z-order curve (Morton 1966): the bits of z, y and x (below 2 ** 21) in turn."""
+def z_order(voxels):
+    """Return the positions of voxels (n, 3) on a Z-order curve (Morton 1966): int64 (n,).
+
+    A position consists of the bits of z, y and x in turn; each coordinate is below 2 ** 21.
+    """
     code = np.zeros(len(voxels), np.int64)
     for n in range(len(voxels)):
         z, y, x = np.int64(voxels[n, 0]), np.int64(voxels[n, 1]), np.int64(voxels[n, 2])
@@ -105,8 +123,8 @@ def curve(voxels):
 
 
 @njit(cache=True, nogil=True)
-def boxes_of(leaves):
-    """The boxes of a Tree, children before parents; any number of leaves will do."""
+def build_boxes(leaves):
+    """Return the boxes of a SurfaceTree with any number of leaves. Children are computed before their parents."""
     n = len(leaves)
     boxes = np.empty((2 * n, 2, 3))
     for node in range(2 * n - 1, 0, -1):
@@ -120,37 +138,44 @@ def boxes_of(leaves):
 
 
 @njit(cache=True, nogil=True)
-def gap(a, b):
-    """Square of the distance between two boxes (2, 3)."""
+def squared_distance(box, other):
+    """Return the squared distance of two boxes (2, 3)."""
     square = 0.0
     for k in range(3):
-        side = max(a[0, k] - b[1, k], b[0, k] - a[1, k], 0.0)
+        side = max(box[0, k] - other[1, k], other[0, k] - box[1, k], 0.0)
         square += side * side
     return square
 
 
-@njit(cache=True, nogil=True, fastmath={'nnan', 'nsz', 'contract'})  # minima of many at once; nothing is NaN
-def search(queries, query_boxes, targets, boxes, squares):
-    """Fill squares (leaves, LEAF) with the squared distance of each query to the nearest target."""
-    waiting, gaps = np.empty(64, np.int64), np.empty(64)  # one a level at most
-    known, z, y, x = np.inf, 0.0, 0.0, 0.0
+@njit(cache=True, nogil=True, fastmath={'nnan', 'nsz', 'contract'})  # vectorises the minima; no value is NaN
+def search(queries, query_boxes, targets, target_boxes, squares):
+    """Fill `squares` (leaves, LEAF) with the squared distance from each query voxel to the nearest target voxel.
+
+    queries, query_boxes, targets, target_boxes: leaves and boxes of the two trees.
+    """
+    # Nodes that are still to be visited, at most one per level, and their squared distances to the query's box.
+    stack, stack_squares = np.empty(MAX_DEPTH, np.int64), np.empty(MAX_DEPTH)
+    previous, z, y, x = np.inf, 0.0, 0.0, 0.0  # the last voxel of the previous leaf: distance to its target, centre
     for q in range(len(queries)):
         query, box, best = queries[q], query_boxes[len(queries) + q], squares[q]
-        # no voxel is farther than the last one of the leaf before was, and the way to that; a little more, for rounding
+        # Triangle inequality: the target nearest to the previous voxel bounds the distance. 1e-9 allows for rounding.
         for i in range(LEAF):
-            way = known + np.sqrt((query[0, i] - z) ** 2 + (query[1, i] - y) ** 2 + (query[2, i] - x) ** 2)
-            best[i] = way * way * (1 + 1e-9)
+            bound = previous + np.sqrt((query[0, i] - z) ** 2 + (query[1, i] - y) ** 2 + (query[2, i] - x) ** 2)
+            best[i] = bound * bound * (1 + 1e-9)
         worst = best.max()
-        node, distance, left = 1, 0.0, 0
+        node, square, n_stack = 1, 0.0, 0
         while True:
-            if distance < worst:
+            if square < worst:
                 if node < len(targets):
                     near, far = 2 * node, 2 * node + 1
-                    distance, other = gap(box, boxes[near]), gap(box, boxes[far])
-                    if other < distance:
-                        near, far, distance, other = far, near, other, distance
-                    waiting[left], gaps[left] = far, other
-                    left += 1
+                    square, far_square = (
+                        squared_distance(box, target_boxes[near]),
+                        squared_distance(box, target_boxes[far]),
+                    )
+                    if far_square < square:
+                        near, far, square, far_square = far, near, far_square, square
+                    stack[n_stack], stack_squares[n_stack] = far, far_square
+                    n_stack += 1
                     node = near
                     continue
                 target = targets[node - len(targets)]
@@ -165,8 +190,8 @@ def search(queries, query_boxes, targets, boxes, squares):
                         )
                     best[i] = nearest
                 worst = best.max()
-            if left == 0:
+            if n_stack == 0:
                 break
-            left -= 1
-            node, distance = waiting[left], gaps[left]
-        known, z, y, x = np.sqrt(best[LEAF - 1]), query[0, LEAF - 1], query[1, LEAF - 1], query[2, LEAF - 1]
+            n_stack -= 1
+            node, square = stack[n_stack], stack_squares[n_stack]
+        previous, z, y, x = np.sqrt(best[LEAF - 1]), query[0, LEAF - 1], query[1, LEAF - 1], query[2, LEAF - 1]
