@@ -2,7 +2,7 @@
 
 In:   module_dir/loss.csv, test_ct_path, test_seg_path, pred_path, crf_path: each may be missing
 Out:  figure_path/loss_curve.png           losses, validation Dice and learning rate
-      figure_path/segmentation-result.png  the best, the median and the worst case of result.csv; without scores, three cases
+      figure_path/segmentation-result.png  the best, the median and the worst case of result.csv, or any three
       figure_path/worst-slices.png         slices that differ most from the label, in the cases of the lowest Dice
       figure_path/bland-altman.png         volumes of the masks against those of the labels
       figure_path/box-plots.png            Dice and ASSD before and after the CRF
@@ -145,7 +145,7 @@ def choose_typical_cases(para: SimpleNamespace) -> list[tuple[PredictedCase, str
 
 
 def choose_worst_cases(para: SimpleNamespace) -> list[tuple[PredictedCase, str]]:
-    """Choose up to MAX_CASES cases with a label, and their titles: the lowest Dice first, those without Dice at the end."""
+    """Choose up to MAX_CASES cases with a label, and their titles: the lowest Dice first, unknown ones at the end."""
     labelled = [one for one in find_predicted_cases(para) if one.case.label]
     if not labelled:
         raise NothingToDraw(f'{para.test_seg_path}: no labels of the predicted cases; set test_seg_path')

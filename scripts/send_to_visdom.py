@@ -1,7 +1,7 @@
-"""Show a training that ran without a visdom server: its curve and parameters, as they would have been shown live.
+"""Show the curve and the parameters of a training in visdom, for a training that ran without a visdom server.
 
 In:   module_dir/loss.csv, module_dir/parameters.json
-Out:  the same plots in visdom (visdom_server, visdom_port)
+Out:  the plots of a training with a server, in visdom (visdom_server, visdom_port)
 
     make visdom                              in another terminal
     python scripts/send_to_visdom.py
@@ -10,6 +10,7 @@ Out:  the same plots in visdom (visdom_server, visdom_port)
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,22 +27,24 @@ from utilities.viewing.training_monitor import MAX_POINTS, show_curve
 from utilities.viewing.visdom_client import VisdomClient, show_parameters
 
 
-def main(para):
+def main(para: SimpleNamespace) -> int:
+    """Send the curve and the parameters; return the exit status. Raises InputError if no server answers."""
     folder = Path(para.module_dir)
-    curve = read_rows(folder / 'loss.csv')
+    rows = read_rows(folder / 'loss.csv')
     if not para.visdom_server:
         raise InputError("parameter visdom_server: wanted the server's address, such as 'http://localhost', got ''")
-    board = VisdomClient(folder, para.visdom_server, para.visdom_port)
-    show_curve(board, curve, 0, max(1, len(curve) // MAX_POINTS))
+    client = VisdomClient(folder, para.visdom_server, para.visdom_port)
+    show_curve(client, rows, 0, max(1, len(rows) // MAX_POINTS))
     if (folder / 'parameters.json').exists():
-        show_parameters(board, json.loads((folder / 'parameters.json').read_text()))
-    board.close()
-    if not board.is_connected:
+        show_parameters(client, json.loads((folder / 'parameters.json').read_text()))
+    client.close()
+    if not client.is_connected:
         raise InputError(
             f'{para.visdom_server}:{para.visdom_port}: no visdom server answers; start one with: make visdom; or set '
             'visdom_server and visdom_port'
         )
-    log.info(f'{len(curve)} steps shown at {para.visdom_server}:{para.visdom_port}/env/{board.environment}')
+    log.info(f'{len(rows)} steps shown at {para.visdom_server}:{para.visdom_port}/env/{client.environment}')
+    return 0
 
 
 if __name__ == '__main__':

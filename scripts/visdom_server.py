@@ -1,7 +1,8 @@
-"""Start visdom's server, for this machine alone, on visdom_port: the plots of train_ds.py, val.py and the CRF in a browser.
+"""Start visdom's server on visdom_port, for this machine alone: a browser shows the plots of train_ds.py, val.py and
+the CRF.
 
-In:   visdom's front end, which visdom_front_end.py fetches; where it is missing, it is fetched now
-Out:  ~/.visdom, visdom's own folder: the plots, written every minute and at the end, so that they are there after the next start
+In:   visdom's front end; if tools/visdom_front_end.py has not installed it, this script does
+Out:  ~/.visdom, visdom's own folder: the plots, written every minute and at the end; the next start shows them again
 
     python scripts/visdom_server.py
     python scripts/visdom_server.py --visdom_port=8098
@@ -11,6 +12,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -21,11 +23,12 @@ if __name__ == '__main__':
 
 from utilities.base.log import log
 from utilities.run.script import run_script
-from utilities.viewing.visdom_server import FOLDER, get_front_end, serve
+from utilities.viewing.visdom_server import FOLDER, install_front_end, serve
 
 
-def main(para):
-    get_front_end()
+def main(para: SimpleNamespace) -> int:
+    """Serve until a signal asks to end; return the exit status."""
+    install_front_end()
     (FOLDER / 'view').mkdir(parents=True, exist_ok=True)
     number = asyncio.run(serve(para.visdom_port))
     log.warning(f'stopped by {signal.Signals(number).name}; the plots are kept in {FOLDER}')

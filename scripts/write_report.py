@@ -1,4 +1,4 @@
-"""Write report.html: one page with the tables, pictures, curves and surfaces of val.py and the CRF. It needs no network.
+"""Write report.html: the tables, pictures, curves and surfaces of val.py and the CRF on one page without a network.
 
 In:   pred_path: result.csv, summary.json, masks; crf_path: the same of the CRF (optional), of these predictions only;
       test_ct_path, test_seg_path (optional); loss.csv beside the weights (optional)
@@ -45,7 +45,10 @@ BYTES_PER_VOXEL = 12  # of memory for a case, at most, as benchmarks/benchmark.p
 
 @dataclass(frozen=True)
 class CaseToDraw:
-    """A case of the table whose CT exists: its name there, its masks {name: path}, and whether its surfaces are shown."""
+    """A case of the table whose CT exists.
+
+    name: as in the table. mask_paths: {name of a mask: path}. has_surfaces: whether the page shows its surfaces.
+    """
 
     name: str
     case: Case

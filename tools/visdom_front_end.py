@@ -1,13 +1,14 @@
-"""Put the front end of visdom's server (JavaScript, style sheets, fonts) where it looks for it, so that it starts without internet.
+"""Install the front end of visdom's server (JavaScript, style sheets, fonts), so that it starts without internet.
 
-In:   visdom_front_end.json: packages of the npm registry with the sha512 of their archives, and the place of each file
-Out:  the folder visdom/static of this Python; nothing is done where all is there
+In:   utilities/viewing/visdom_front_end.json: packages of the npm registry, the sha512 of their archives, their files
+Out:  the folder visdom/static of this Python; nothing is downloaded if it is complete
 
     python tools/visdom_front_end.py
 """
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,7 +23,8 @@ from utilities.run.script import run_script
 from utilities.viewing.visdom_front_end import find_static_folder, install
 
 
-def main(_):
+def main(_: SimpleNamespace) -> int:
+    """Install what is missing; return the exit status. Raises InputError if a package cannot be downloaded."""
     try:
         if install():
             log.info(f'visdom: front end written to {find_static_folder()}')
@@ -30,6 +32,7 @@ def main(_):
         raise InputError(
             f'{error}; to watch trainings, run python tools/visdom_front_end.py again; all else works'
         ) from None
+    return 0
 
 
 if __name__ == '__main__':

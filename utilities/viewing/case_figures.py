@@ -91,8 +91,8 @@ def draw_case(case: CaseVolumes, window: tuple[float, float], width: int = WIDTH
 def draw_segmentations(cases: Iterable[CaseVolumes], window: tuple[float, float]) -> Figure:
     """Draw a row for each case: the axial, coronal and sagittal slice with most liver, cropped to the masks.
 
-    Most liver: of the first mask that is not empty; if all are empty, the middle of the whole CT is shown. With a label, each
-    row gives the Dice of the whole masks.
+    Most liver: of the first mask that is not empty; if all are empty, the middle of the whole CT is shown. With a
+    label, each row gives the Dice of the whole masks.
 
     Args:
         cases: may be a generator; only the slices that are shown stay in memory.
@@ -110,8 +110,8 @@ def draw_segmentations(cases: Iterable[CaseVolumes], window: tuple[float, float]
 def draw_worst_slices(cases: Iterable[CaseVolumes], window: tuple[float, float]) -> Figure:
     """Draw a row for each case: the axial slices whose prediction differs most from the label, the worst first.
 
-    The slices, at most MAX_WORST_SLICES, lie MIN_SLICE_DISTANCE or more apart and are counted from 1 at the feet. The mask of
-    the CRF is compared where there is no prediction. A case without label or without a difference has no row.
+    The slices, at most MAX_WORST_SLICES, lie MIN_SLICE_DISTANCE or more apart and are counted from 1 at the feet. The
+    mask of the CRF is compared where there is no prediction. A case without label or without a difference has no row.
 
     Args:
         cases, window: as in `draw_segmentations`.
@@ -175,7 +175,8 @@ def turn_to_patient_view(case: CaseVolumes) -> CaseVolumes:
 def make_panel(case: CaseVolumes, caption: str, index: tuple[int | slice, ...]) -> Panel:
     """Return the panel of a plane of a case in the patient's view; index: (z, y, x), one of them a number.
 
-    The pixels are copied, so that the volumes need not stay in memory. The head is on top in coronal and sagittal planes.
+    The pixels are copied, so that the volumes need not stay in memory. In coronal and sagittal planes the head is on
+    top.
     """
     flip = slice(None) if isinstance(index[0], int) else slice(None, None, -1)
     ct = case.ct[index][flip].copy()

@@ -43,7 +43,7 @@ def draw_dataset(table: pandas.DataFrame, hu_counts: np.ndarray, window: tuple[f
     draw_histogram(share, shares.dropna(), SHARE_EDGES, share_of_all, 'all cases together')
     share.set(title=f'Pixels of these slices: {describe_share(table["liver"], table["pixels"])} are liver')
     share.set(xlabel='liver pixels in the slices with liver')
-    share.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share.xaxis.set_major_formatter(PercentFormatter(1))
     for axes in (spacing, hu, slices, share):
         axes.spines[['top', 'right']].set_visible(False)
     return figure

@@ -12,6 +12,7 @@ from utilities.viewing.figure_files import DPI, NothingToDraw
 TABLE_COLOURS = (COLOURS['prediction'], COLOURS['CRF'])
 BOX_PLOTS = {'dice': 'Dice', 'assd': 'ASSD, mm'}  # columns of the box plots, and their titles
 LIMITS_FACTOR = 1.96  # standard deviations on both sides of the mean that hold 95% of normal differences
+MAX_NAME_LENGTH = 20  # characters of a name that are written
 MAX_NAMED = 5  # up to so many cases all are named; of more, those outside the limits of agreement
 
 
@@ -64,20 +65,30 @@ def draw_differences(axes: Axes, name: str, table: pandas.DataFrame, colour: str
 
 
 def name_cases(axes: Axes, means: pandas.Series, differences: pandas.Series) -> None:
-    """Write the names of cases at their points, below a point whose nearest neighbour along x lies higher."""
+    """Write the names of cases at their points, below a point whose nearest neighbour along x lies higher.
+
+    Points that coincide share one text.
+    """
+    names_at = {}
     for case in means.index:
-        neighbour = (means.drop(case) - means[case]).abs().sort_values().index[:1]
-        is_below = any(differences[case] < differences[other] for other in neighbour)
-        axes.annotate(
-            one_line(case),
-            (means[case], differences[case]),
-            (0, -15 if is_below else 8),
+        point = (round(means[case], 1), round(differences[case], 1))
+        names_at.setdefault(point, []).append(f'{one_line(case):.{MAX_NAME_LENGTH}}')
+    for point, names in names_at.items():
+        distances = [(abs(other[0] - point[0]), other) for other in names_at if other != point]
+        _, neighbour = min(distances, default=(0, point))
+        is_below = point[1] < neighbour[1]
+        text = axes.annotate(
+            '\n'.join(names),
+            point,
+            (0, -8 if is_below else 8),
             textcoords='offset points',
             fontsize=8,
             color='0.3',
             ha='center',
+            va='top' if is_below else 'bottom',
             parse_math=False,
         )
+        text.set_in_layout(False)  # else a name that extends beyond the axes makes the panels narrower
 
 
 def draw_box_plots(tables: dict[str, pandas.DataFrame]) -> Figure:

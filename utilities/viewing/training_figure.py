@@ -46,7 +46,8 @@ def draw_loss_curve(path: Path | str) -> Figure:
         axes.axvline(last_step, color='0.4', lw=1.2, ls=(0, (4, 3)), label=label)
         axes.grid(alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
-    panels[0].legend(loc='upper right', ncols=2, fontsize=9, framealpha=1, edgecolor='none')
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=3, fontsize=9, frameon=False)
     if len(validated):
         draw_validation(panels[1], validated)
         panels[1].plot(last_step, value, color=BEST_COLOUR, marker='*', ms=12, ls='none')
@@ -117,7 +118,7 @@ def draw_validation(axes: Axes, validated: pandas.DataFrame) -> None:
 
 
 def draw_learning_rate(axes: Axes, table: pandas.DataFrame) -> None:
-    """Draw the learning rate over the steps; the ticks are its values, or, of more than five, the lowest and highest."""
+    """Draw the learning rate over the steps; the ticks are its values, or the lowest and highest of more than five."""
     marker = 'o' if len(table) == 1 else None
     axes.plot(table['step'], table['learning_rate'], color='0.2', lw=1.5, drawstyle='steps-post', marker=marker)
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=TICK_STEPS, integer=True))

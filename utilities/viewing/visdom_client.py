@@ -151,7 +151,7 @@ class PlotPane:
         self.name, self.options, self.points, self.sent = name, options, [], 0
 
     def send(self, visdom: Any) -> bool:
-        """Send the new points, and return whether there were any. Raises ConnectionError if the server lost the pane."""
+        """Send the new points and return whether there were any. Raises ConnectionError if the server lost the pane."""
         points = self.points[self.sent :]
         if not points:
             return False
@@ -222,7 +222,10 @@ def show_parameters(client: VisdomClient, parameters: dict[str, Any]) -> None:
 
 
 def connect(server: str, port: int, environment: str) -> Any:
-    """Return a client of the visdom package whose panes go to `environment`. Raises what hinders it: OSError and others."""
+    """Return a client of the visdom package that sends its panes to `environment`.
+
+    Raises OSError, or another error of the visdom package, if the server cannot be reached.
+    """
     address = urlparse(server if '://' in server else f'http://{server}')
     for proxy in ('no_proxy', 'NO_PROXY'):  # the proxy of a closed network cannot reach a server on this machine
         os.environ[proxy] = ','.join(filter(None, (os.environ.get(proxy), address.hostname)))

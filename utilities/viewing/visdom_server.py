@@ -1,4 +1,4 @@
-"""visdom's server for this machine alone: its front end, its loop, and the saving of its environments."""
+"""Run visdom's server for this machine alone, and save its environments."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import logging
 import signal
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 from visdom.server.app import Application, tornado_settings
@@ -20,20 +21,22 @@ from utilities.base.errors import InputError, one_line
 from utilities.base.log import log
 from utilities.viewing.visdom_front_end import find_static_folder, install, is_complete
 
-FOLDER = Path(DEFAULT_ENV_PATH)
-SAVE_EVERY = 60  # seconds
-LARGEST = 2**30  # bytes of a request, as in visdom
+FOLDER = Path(DEFAULT_ENV_PATH)  # where visdom keeps its environments
+SAVE_INTERVAL = 60  # seconds
+MAX_REQUEST_BYTES = 2**30  # as in visdom itself
+PROBE_ADDRESS = 'https://unpkg.com/jquery@3.1.1/dist/jquery.min.js'  # one of the files that visdom downloads itself
 
 
-def get_front_end():
-    """Complete visdom's front end, by visdom's own download from several web sites where the npm registry is out of reach."""
+def install_front_end() -> None:
+    """Install visdom's front end; if the npm registry cannot be reached, by visdom's own download from other sites.
+
+    Raises InputError if neither works.
+    """
     try:
         install()
     except (InputError, OSError) as error:
         try:
-            urlopen(
-                'https://unpkg.com/jquery@3.1.1/dist/jquery.min.js', timeout=10
-            ).close()  # visdom itself would wait for ever
+            urlopen(PROBE_ADDRESS, timeout=10).close()  # visdom's download has no timeout
             with contextlib.redirect_stdout(io.StringIO()):
                 download_scripts()
         except (OSError, HTTPException):
@@ -45,45 +48,53 @@ def get_front_end():
             ) from None
 
 
-async def serve(port):
-    """Serve until a signal asks to end; returns its number."""
-    for noisy in ('tornado.general', 'tornado.access'):  # style sheets and icons that are not there
+async def serve(port: int) -> int:
+    """Serve until a signal asks the server to end; return the number of the signal.
+
+    Raises InputError if the port cannot be used.
+    """
+    for noisy in ('tornado.general', 'tornado.access'):  # they report style sheets and icons that visdom lacks
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    tornado_settings['autoreload'] = False  # an edited file of this repository is no reason to start anew
+    tornado_settings['autoreload'] = False  # else the server restarts whenever a file of this repository is edited
     application = Application(port=port, env_path=DEFAULT_ENV_PATH)
     try:
-        application.listen(port, address='127.0.0.1', max_buffer_size=LARGEST)
+        application.listen(port, address='127.0.0.1', max_buffer_size=MAX_REQUEST_BYTES)
     except OSError as error:
         raise InputError(
             f'port {port}: {error.strerror}; end what uses it (another visdom?), or set visdom_port'
         ) from None
-    signals, saved = asyncio.Queue(), {}
+    signals, saved_hashes = asyncio.Queue(), {}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     log.info(f'visdom: open http://localhost:{port}; to end it: Ctrl-C')
     while True:
         try:
-            number = await asyncio.wait_for(signals.get(), SAVE_EVERY)
+            number = await asyncio.wait_for(signals.get(), SAVE_INTERVAL)
         except TimeoutError:
             number = None
-        save(application.state, saved)
+        save_environments(application.state, saved_hashes)
         if number:
             return number
 
 
-def save(state, saved):
-    """Write the environments of a server's `state` that changed since; `saved`: environment -> hash of the text last written."""
-    for name, environment in state.items():
+def save_environments(environments: dict[str, Any], saved_hashes: dict[str, int]) -> None:
+    """Write the environments that changed since they were last written.
+
+    Args:
+        environments: the server's, {name: content}.
+        saved_hashes: {name: hash of the text that was last written}; updated.
+    """
+    for name, environment in environments.items():
         if isinstance(environment, LazyEnvData):
             environment = environment._raw_dict
-        if environment is None:  # a file that nobody asked for yet
+        if environment is None:  # on disk, and not loaded since nobody opened it
             continue
         text = json.dumps(environment)
-        if saved.get(name) != hash(text):
+        if saved_hashes.get(name) != hash(text):
             try:
                 with atomic_write(FOLDER / f'{name}.json') as part:
                     part.write_text(text)
-                saved[name] = hash(text)
+                saved_hashes[name] = hash(text)
             except (OSError, ValueError) as error:  # ValueError: a name that no file can have
                 log.warning(f'warning: the plots of {one_line(name)} are not saved: {one_line(error)}')

@@ -1,5 +1,6 @@
 """Figures: what their lines, texts and pixels tell, beside a pencil, numpy and the standard library; and which ones a run gets."""
 
+import json
 import re
 import statistics
 import time
@@ -382,6 +383,13 @@ def test_limits_of_agreement_with_a_pencil():
     assert {text.get_text() for text in axes.texts} == {'volume-0.nii', 'volume-1.nii', 'volume-2.nii'}
 
 
+def test_cases_at_the_same_point_share_a_text():
+    figure = draw_bland_altman(
+        {'val.py': table(volume_ml=[110.0, 110.0, 220.0], label_volume_ml=[100.0, 100.0, 200.0])}
+    )
+    assert [text.get_text() for text in figure.axes[0].texts] == ['volume-0.nii\nvolume-1.nii', 'volume-2.nii']
+
+
 def test_of_many_cases_those_outside_the_limits_are_named():
     difference = np.array([1.0, -1, 2, -2, 1, -1, 0, 2, -2, 50])
     figure = draw_bland_altman({'val.py': table(volume_ml=1000 + difference, label_volume_ml=np.full(10, 1000.0))})
@@ -562,6 +570,18 @@ def test_masks_without_labels_are_shown(a_run, script):
     assert done.returncode == 0 and 'segmentation-result.png' in {p.name for p in (a_run / 'img').iterdir()}
     assert 'not drawn: worst-slices.png: nowhere: no labels of the predicted cases; set test_seg_path' in done.stdout
     assert 'not drawn: loss_curve.png: no nowhere/loss.csv; run python train_ds.py' in done.stdout
+
+
+@pytest.mark.parametrize('dimensions', [2, 3])
+def test_the_crf_is_called_2d_or_3d(a_run, dimensions):
+    (a_run / 'crf/manifest').mkdir()
+    record = {'settings': {'dimensions': dimensions}, 'inputs': [], 'files': {}, 'row': None}
+    (a_run / 'crf/manifest/crf-1.json').write_text(json.dumps(record))
+    assert list(draw_figures.read_tables(settings(a_run))) == ['val.py', f'{dimensions}D CRF']
+    (case,) = draw_figures.read_cases(draw_figures.choose_worst_cases(settings(a_run))[:1], settings(a_run), {})
+    figure = draw_segmentations([case], WINDOW)
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ['label', 'prediction', f'{dimensions}D CRF'] and f'{dimensions}D CRF' in texts(figure)[1]
 
 
 def test_nothing_at_all_is_a_failure(tmp_path, script):

@@ -278,36 +278,6 @@ def test_a_damaged_volume_or_another_grid_costs_its_picture_alone(run, tmp_path)
     assert f'wanted the grid of volume-3.nii, {SHAPE} voxels' in (tmp_path / 'pred/report.html').read_text()
 
 
-@pytest.mark.parametrize(
-    'name, text',
-    [
-        ('pred/result.csv', None),
-        ('pred/result.csv', ''),
-        ('pred/result.csv', 'name,dice\na,1\n'),
-        ('pred/result.csv', 'case,dice,assd\na.nii,good,1\n'),
-        ('pred/result.csv', 'case,dice\na.nii,1\n'),
-        ('pred/result.csv', 'case,volume_ml\na.nii,1\na.nii,1\n'),
-        ('pred/result.csv', '\udcff'),
-        ('pred/summary.json', None),
-        ('pred/summary.json', '{"failed"'),
-        ('pred/summary.json', '[]'),
-        ('pred/summary.json', '{"failed": []}'),
-        ('crf/summary-post-processing.json', '['),
-        ('crf/result-post-processing.csv', 'case\n"'),
-    ],
-)
-def test_a_damaged_table_is_told_with_its_file_and_the_command_that_writes_it(tmp_path, name, text):
-    finished_run(tmp_path)
-    path = tmp_path / name
-    if text is None:
-        path.unlink()
-    else:
-        path.write_bytes(text.encode('utf-8', 'surrogateescape'))
-    with pytest.raises(ValueError, match='run ') as caught:
-        read_result(path.parent, 'result-post-processing' if 'post' in name else 'result', 'pred_path', 'python val.py')
-    assert str(path) in str(caught.value) and type(caught.value).__name__ == 'InputError'
-
-
 def test_a_damaged_loss_csv_costs_its_curve_alone(run, tmp_path):
     (tmp_path / 'module/loss.csv').write_text('epoch,st')
     said = run()

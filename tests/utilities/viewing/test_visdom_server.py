@@ -56,7 +56,7 @@ class Registry:
         self.packages = {}
         for package, files in self.files.items():
             self.add(package, {f'package/{member}': f'{package} {member}'.encode() for member in files})
-        monkeypatch.setattr(front_end, 'LIST', folder / 'list.json')
+        monkeypatch.setattr(front_end, 'PACKAGE_LIST', folder / 'list.json')
         self.monkeypatch = monkeypatch
 
     def add(self, package, members):
@@ -204,7 +204,7 @@ def test_the_list_holds_what_visdom_itself_would_download(tmp_path, monkeypatch)
     wanted = {
         str(path.relative_to(tmp_path / 'static')).partition('#')[0] for path in tmp_path.rglob('*') if path.is_file()
     }
-    packages = json.loads(front_end.LIST.read_text())
+    packages = json.loads(front_end.PACKAGE_LIST.read_text())
     assert {place for entry in packages.values() for place in entry['files'].values()} == wanted - {'version.built'}
     ours = {f'https://unpkg.com/{package}/{member}' for package, entry in packages.items() for member in entry['files']}
     theirs = {url.partition('#')[0] for url in asked if url.startswith('https://unpkg.com/')} - {
@@ -220,7 +220,7 @@ def test_the_list_holds_what_visdom_itself_would_download(tmp_path, monkeypatch)
 
 @needs_front_end
 def test_installed_for_this_python():
-    for entry in json.loads(front_end.LIST.read_text()).values():
+    for entry in json.loads(front_end.PACKAGE_LIST.read_text()).values():
         for place in entry['files'].values():
             assert (front_end.find_static_folder() / place).stat().st_size > 500, place
 
@@ -368,10 +368,10 @@ def test_plots_are_there_after_a_restart(start, tmp_path):
 
 @needs_front_end
 def test_plots_are_saved_while_it_runs(tmp_path, monkeypatch, capfd):
-    """Every SAVE_EVERY; one whose file cannot be written is a warning, and the others are saved."""
+    """Every SAVE_INTERVAL; one whose file cannot be written is a warning, and the others are saved."""
     monkeypatch.setattr(visdom_server, 'DEFAULT_ENV_PATH', f'{tmp_path}/')
     monkeypatch.setattr(visdom_server, 'FOLDER', tmp_path)
-    monkeypatch.setattr(visdom_server, 'SAVE_EVERY', 0.1)
+    monkeypatch.setattr(visdom_server, 'SAVE_INTERVAL', 0.1)
     port, found = free_port(), []
 
     def use():
@@ -423,10 +423,10 @@ def test_without_the_registry_visdoms_own_way_is_tried(registry, monkeypatch, ca
     monkeypatch.setattr(visdom_server, 'download_scripts', download)
     monkeypatch.setattr(visdom_server, 'urlopen', open_page)
     if own == 'works':
-        visdom_server.get_front_end()
+        visdom_server.install_front_end()
     else:
         with pytest.raises(
             InputError, match=f'refused.*; without network: run make setup on a machine.*copy its {registry.static}'
         ):
-            visdom_server.get_front_end()
+            visdom_server.install_front_end()
     assert capfd.readouterr().out == ''
