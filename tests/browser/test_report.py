@@ -16,7 +16,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.browser.chromium import browser, errors, needs_chromium
 from tests.conftest import ROOT
-from tests.utilities.viewing.finished_run import EVIL, SETTINGS, WORST_FIRST, finished_run
+from tests.utilities.viewing.finished_run import HTML_NAME, SETTINGS, WORST_FIRST, finished_run
 
 pytestmark = needs_chromium
 
@@ -68,20 +68,20 @@ def width(driver):
     return driver.execute_script('return [document.documentElement.scrollWidth, innerWidth]')
 
 
-def test_the_page_opens_without_an_error_and_asks_nothing_of_the_network(wide):
+def test_the_page_opens_without_an_error_and_without_network(wide):
     assert wide.title.startswith('Liver segmentation') and wide.execute_script('return typeof Plotly') == 'object'
-    asked = wide.execute_script('return performance.getEntriesByType("resource").map(entry => entry.name)')
-    assert not [name for name in asked if not name.startswith(('data:', 'blob:'))]
+    addresses = wide.execute_script('return performance.getEntriesByType("resource").map(entry => entry.name)')
+    assert not [name for name in addresses if not name.startswith(('data:', 'blob:'))]
     assert errors(wide) == []
 
 
-def test_what_a_name_smuggles_in_does_not_run(wide):
-    assert f'{EVIL}.nii' in column(wide, 0) and wide.title not in ('1', 'smuggled')
+def test_a_script_in_the_name_of_a_case_does_not_run(wide):
+    assert f'{HTML_NAME}.nii' in column(wide, 0) and wide.title not in ('1', 'smuggled')
     wide.execute_script("""const script = document.createElement("script"); script.textContent = "window.smuggled = 1";
                            document.body.append(script); fetch("http://127.0.0.1:9/").catch(() => 0)""")
     assert wide.execute_script('return window.smuggled') is None
-    told = errors(wide)
-    assert len(told) >= 2 and all('Content Security Policy' in line for line in told)
+    messages = errors(wide)
+    assert len(messages) >= 2 and all('Content Security Policy' in line for line in messages)
 
 
 @pytest.mark.parametrize('number', [1, 3, 4, 7])
@@ -103,7 +103,7 @@ def test_the_keyboard_sorts_names_by_their_numbers(wide):
     button = heading(wide, 0).find_element(By.TAG_NAME, 'button')
     wide.execute_script('arguments[0].focus()', button)
     wide.switch_to.active_element.send_keys(Keys.ENTER)
-    names = [name for name in column(wide, 0) if name != f'{EVIL}.nii']
+    names = [name for name in column(wide, 0) if name != f'{HTML_NAME}.nii']
     assert names == ['volume-1.nii', 'volume-2.nii', 'volume-3.nii', 'volume-10.nii']
     wide.switch_to.active_element.send_keys(Keys.SPACE)
     assert [name for name in column(wide, 0) if name in names] == names[::-1]
@@ -133,7 +133,7 @@ def colours(driver):
     return np.unique(image[np.ptp(image.astype(int), axis=1) > 30], axis=0)
 
 
-def drawn(driver):
+def drawn_meshes(driver):
     """Names and colours of the meshes that are drawn, once they are."""
     WebDriverWait(driver, 60).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#surface canvas'))
     time.sleep(1)  # WebGL in software
@@ -152,19 +152,19 @@ def test_a_surface_is_drawn_once_a_case_is_chosen_and_masks_can_be_switched(requ
     chosen = Select(driver.find_element(By.ID, 'chosen'))
     assert [option.text for option in chosen.options] == ['choose a case', *(f'{name}.nii' for name in WORST_FIRST)]
     chosen.select_by_visible_text('volume-1.nii')
-    meshes = drawn(driver)
+    meshes = drawn_meshes(driver)
     assert [name for name, *_ in meshes] == ['label', 'prediction', '3D CRF'] and all(
         points > 100 < faces for _, points, faces in meshes
     )
     assert len(colours(driver)) > 100
     for name in ('prediction', '3D CRF'):
         driver.find_element(By.NAME, name).click()
-    assert [name for name, *_ in drawn(driver)] == ['label']
+    assert [name for name, *_ in drawn_meshes(driver)] == ['label']
     image = colours(driver).astype(int)
     assert (image[:, 1] >= image[:, 0]).all() and (image[:, 1] >= image[:, 2]).all()  # the label's green alone
     driver.find_element(By.NAME, 'prediction').click()
     chosen.select_by_visible_text('volume-3.nii')
-    assert [name for name, *_ in drawn(driver)] == ['label']
+    assert [name for name, *_ in drawn_meshes(driver)] == ['label']
     box = driver.find_element(By.NAME, 'prediction')
     assert not box.is_enabled() and box.find_element(By.XPATH, '..').text.endswith(': empty')
     before = driver.find_element(By.ID, 'surface').screenshot_as_png
@@ -199,6 +199,6 @@ def test_picture_for_the_readme():
         driver.get(report.as_uri())
         chosen = Select(driver.find_element(By.ID, 'chosen'))
         chosen.select_by_index(1)
-        drawn(driver)
+        drawn_meshes(driver)
         driver.execute_script('scrollTo(0, 0)')
         driver.save_screenshot(f'{os.environ["SCREENSHOTS"]}/report.png')

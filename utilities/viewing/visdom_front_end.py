@@ -21,7 +21,7 @@ REGISTRY = 'https://registry.npmjs.org'
 
 
 def install(static: Path | None = None) -> bool:
-    """Download the missing files of visdom's folder `static`; return False, without using the network, if none is missing.
+    """Download the missing files of visdom's folder `static`; return False, without network, if none is missing.
 
     Each file appears whole or not at all. The last one is version.built, by which visdom recognises a complete folder.
     Raises InputError if a package cannot be downloaded or has another hash than in the list, and OSError.

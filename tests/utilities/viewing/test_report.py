@@ -18,12 +18,12 @@ from PIL import Image
 from scripts import write_report
 from tests.conftest import ROOT
 from tests.utilities.viewing.finished_run import (
-    EVIL,
     GEOMETRY,
+    HTML_NAME,
+    SCRIPT_TEXT,
     SETTINGS,
     SHAPE,
     SHIFTS,
-    SMUGGLED,
     WORST_FIRST,
     finished_run,
 )
@@ -38,16 +38,16 @@ from utilities.volumes.read_write import write_volume
 
 
 class Page(HTMLParser):
-    """All tags, the tables as rows of texts, and the scripts of a page."""
+    """The tags, the tables (rows of texts) and the scripts of a page."""
 
     def __init__(self, path):
         super().__init__()
-        self.tags, self.tables, self.scripts, self.open = [], {}, [], []
+        self.tags, self.tables, self.scripts, self.open_tags = [], {}, [], []
         self.feed(path.read_text(encoding='utf-8'))
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        self.open.append(tag)
+        self.open_tags.append(tag)
         if tag == 'table':
             self.tables[dict(attributes).get('id', len(self.tables))] = []
         rows = list(self.tables.values())[-1] if self.tables else []
@@ -59,32 +59,32 @@ class Page(HTMLParser):
             self.scripts.append((dict(attributes), ''))
 
     def handle_endtag(self, tag):
-        while self.open and self.open.pop() != tag:
+        while self.open_tags and self.open_tags.pop() != tag:
             pass
 
     def handle_data(self, data):
-        if self.open[-1:] == ['script']:
+        if self.open_tags[-1:] == ['script']:
             self.scripts[-1] = self.scripts[-1][0], self.scripts[-1][1] + data
-        elif 'td' in self.open or 'th' in self.open:
+        elif 'td' in self.open_tags or 'th' in self.open_tags:
             list(self.tables.values())[-1][-1][-1] += data.strip()
 
-    def named(self, tag):
-        return [attributes for each, attributes in self.tags if each == tag]
+    def attributes_of(self, tag):
+        return [attributes for item, attributes in self.tags if item == tag]
 
     def surfaces(self):
         """{case: its surfaces}, the cases as the select box names them."""
         numbers = [
-            int(each['id'].removeprefix('surfaces-'))
-            for each, _ in self.scripts
-            if each.get('id', '').startswith('surfaces-')
+            int(item['id'].removeprefix('surfaces-'))
+            for item, _ in self.scripts
+            if item.get('id', '').startswith('surfaces-')
         ]
-        texts = [text for each, text in self.scripts if each.get('id', '').startswith('surfaces-')]
+        texts = [text for item, text in self.scripts if item.get('id', '').startswith('surfaces-')]
         return {self.tables['cases'][1 + number][0]: json.loads(text) for number, text in zip(numbers, texts)}
 
 
 @pytest.fixture(scope='module')
-def written(tmp_path_factory):
-    """A run, its report and what the script said."""
+def report(tmp_path_factory):
+    """A run, its report and the finished process that wrote it."""
     folder = tmp_path_factory.mktemp('run')
     finished_run(folder)
     command = [
@@ -92,13 +92,15 @@ def written(tmp_path_factory):
         ROOT / 'scripts/write_report.py',
         *(f'--{name}={value}' for name, value in SETTINGS.items()),
     ]
-    said = subprocess.run([*command, '--report_surfaces=3'], cwd=folder, capture_output=True, text=True, timeout=300)
-    return SimpleNamespace(folder=folder, said=said, page=Page(folder / 'pred/report.html'))
+    finished = subprocess.run(
+        [*command, '--report_surfaces=3'], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    return SimpleNamespace(folder=folder, finished=finished, page=Page(folder / 'pred/report.html'))
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """run(...) writes the report of a run in tmp_path with other settings, in this process; returns its status and what it said."""
+def write_report_with(tmp_path, monkeypatch, capsys):
+    """write_report_with(name=value, ...) writes the report of a run in tmp_path; returns status, stdout and stderr."""
     finished_run(tmp_path)
     monkeypatch.chdir(tmp_path)
 
@@ -117,12 +119,12 @@ def csv_rows(path):
         return {row['case']: row for row in csv.DictReader(file)}
 
 
-def test_the_table_holds_the_rows_of_both_csv_files_worst_first(written):
-    assert written.said.returncode == 0, written.said.stderr
-    rows = written.page.tables['cases'][2:]
+def test_the_table_holds_the_rows_of_both_csv_files_worst_first(report):
+    assert report.finished.returncode == 0, report.finished.stderr
+    rows = report.page.tables['cases'][2:]
     assert [row[0] for row in rows] == [f'{name}.nii' for name in WORST_FIRST]
     predicted, refined = (
-        csv_rows(written.folder / name) for name in ('pred/result.csv', 'crf/result-post-processing.csv')
+        csv_rows(report.folder / name) for name in ('pred/result.csv', 'crf/result-post-processing.csv')
     )
     for row in rows:
         wanted = []
@@ -142,10 +144,10 @@ def test_the_table_holds_the_rows_of_both_csv_files_worst_first(written):
     assert '∞' in rows[0] and rows[3][7:13] == ['–'] * 6 and rows[4][1] == '–'
 
 
-def test_the_summary_tells_what_the_tables_hold_and_what_failed(written):
-    overview = {row[0]: row[1:] for row in written.page.tables['overview']}
+def test_the_summary_agrees_with_the_tables_and_lists_failures(report):
+    overview = {row[0]: row[1:] for row in report.page.tables['overview']}
     dice = {
-        stage: [float(row['dice']) for row in csv_rows(written.folder / name).values() if row['dice']]
+        stage: [float(row['dice']) for row in csv_rows(report.folder / name).values() if row['dice']]
         for stage, name in (('val.py', 'pred/result.csv'), ('3D CRF', 'crf/result-post-processing.csv'))
     }
     assert overview[''] == list(dice) and overview['cases'] == ['5', '4'] and overview['with a label'] == ['4', '3']
@@ -153,16 +155,16 @@ def test_the_summary_tells_what_the_tables_hold_and_what_failed(written):
     assert overview['global Dice'] == ['0.500', '0.500'] and overview['worst case'] == ['0.000, volume-3.nii'] * 2
     assert overview['failed'] == ['0', '1']
     assert (
-        f'3D CRF: {SMUGGLED}'.replace('<', '&lt;').replace('>', '&gt;').replace('"', '&#34;')
-        in (written.folder / 'pred/report.html').read_text()
+        f'3D CRF: {SCRIPT_TEXT}'.replace('<', '&lt;').replace('>', '&gt;').replace('"', '&#34;')
+        in (report.folder / 'pred/report.html').read_text()
     )
 
 
-def test_every_case_has_its_picture_and_the_table_leads_there(written):
-    places = [each['id'] for each in written.page.named('figure') if 'id' in each]
-    links = [each['href'] for each in written.page.named('a') if each['href'].startswith('#case-')]
-    assert links == [f'#{place}' for place in places] and len(places) == len(SHIFTS)
-    images = [each['src'].split(',', 1) for each in written.page.named('img') if 'src' in each]
+def test_every_case_has_a_picture_and_the_table_links_to_it(report):
+    ids = [item['id'] for item in report.page.attributes_of('figure') if 'id' in item]
+    links = [item['href'] for item in report.page.attributes_of('a') if item['href'].startswith('#case-')]
+    assert links == [f'#{name}' for name in ids] and len(ids) == len(SHIFTS)
+    images = [item['src'].split(',', 1) for item in report.page.attributes_of('img') if 'src' in item]
     sizes = [Image.open(io.BytesIO(base64.b64decode(text))).size for _, text in images]
     assert [kind for kind, _ in images] == ['data:image/png;base64'] * 3 + ['data:image/jpeg;base64'] * 5
     assert all(width == 900 and height > 150 for width, height in sizes[3:])
@@ -173,8 +175,8 @@ def test_every_case_has_its_picture_and_the_table_leads_there(written):
     )  # outlines have colours
 
 
-def test_the_worst_cases_turn_as_surfaces_that_lie_where_the_masks_lie(written):
-    surfaces = written.page.surfaces()
+def test_the_worst_cases_have_surfaces_at_the_positions_of_the_masks(report):
+    surfaces = report.page.surfaces()
     assert list(surfaces) == [f'{name}.nii' for name in WORST_FIRST[:3]]
     assert surfaces['volume-3.nii'].keys() == {'label', 'prediction', '3D CRF'}
     assert surfaces['volume-3.nii']['prediction'] is None and surfaces['volume-3.nii']['3D CRF'] is None
@@ -187,35 +189,37 @@ def test_the_worst_cases_turn_as_surfaces_that_lie_where_the_masks_lie(written):
         assert np.allclose(np.ptp(numbers, axis=0), 52, atol=5)
 
 
-def test_nothing_is_asked_of_the_network(written):
-    asked = [
+def test_the_page_needs_no_network(report):
+    addresses = [
         value
-        for _, attributes in written.page.tags
+        for _, attributes in report.page.tags
         for name, value in attributes.items()
         if name in ('src', 'href', 'action', 'srcset', 'data', 'poster', 'formaction')
     ]
-    assert asked and all(value.startswith(('data:', '#')) for value in asked)
-    text = (written.folder / 'pred/report.html').read_text(encoding='utf-8')
+    assert addresses and all(value.startswith(('data:', '#')) for value in addresses)
+    text = (report.folder / 'pred/report.html').read_text(encoding='utf-8')
     style = re.search('<style>(.*?)</style>', text, re.S)[1]
     assert 'url(' not in style and '@import' not in style
     policy = next(
-        each['content'] for each in written.page.named('meta') if each.get('http-equiv') == 'Content-Security-Policy'
+        item['content']
+        for item in report.page.attributes_of('meta')
+        if item.get('http-equiv') == 'Content-Security-Policy'
     )
     assert "default-src 'none'" in policy and "'unsafe-eval'" not in policy and 'http' not in policy
 
 
-def test_names_and_reasons_stay_text(written):
-    assert f'{EVIL}.nii' in [row[0] for row in written.page.tables['cases']]
-    assert not any('onerror' in attributes for _, attributes in written.page.tags)
-    kinds = [attributes.get('type') for attributes, _ in written.page.scripts]
+def test_names_and_reasons_with_html_are_shown_as_text(report):
+    assert f'{HTML_NAME}.nii' in [row[0] for row in report.page.tables['cases']]
+    assert not any('onerror' in attributes for _, attributes in report.page.tags)
+    kinds = [attributes.get('type') for attributes, _ in report.page.scripts]
     assert kinds == ['application/json'] * 3 + [None] * 2
-    assert not any(SMUGGLED in text or EVIL in text for _, text in written.page.scripts)
+    assert not any(SCRIPT_TEXT in text or HTML_NAME in text for _, text in report.page.scripts)
 
 
-def test_parameters_and_versions_of_both_are_told_and_what_differs_is_marked(written):
+def test_parameters_and_versions_of_both_stages_are_shown_and_differences_are_marked(report):
     rows = {
         row[0]: row[1:]
-        for key, table in written.page.tables.items()
+        for key, table in report.page.tables.items()
         if key not in ('overview', 'cases')
         for row in table
     }
@@ -224,20 +228,22 @@ def test_parameters_and_versions_of_both_are_told_and_what_differs_is_marked(wri
         and rows['loss'] == ['<Tversky>'] * 2
         and rows['machine'] == ['a machine & 2 cores'] * 2
     )
-    assert written.page.tags.count(('tr', {'class': 'differs'})) == 1
+    assert report.page.tags.count(('tr', {'class': 'differs'})) == 1
 
 
-def test_without_crf_the_report_is_of_val_py_alone(run, tmp_path):
-    said = run(crf_path='elsewhere')
+def test_without_crf_the_report_is_of_val_py_alone(write_report_with, tmp_path):
+    finished = write_report_with(crf_path='elsewhere')
     page = Page(tmp_path / 'pred/report.html')
-    assert said.returncode == 0 and page.tables['overview'][0] == ['', 'val.py'] and len(page.tables['cases'][2]) == 8
+    assert (
+        finished.returncode == 0 and page.tables['overview'][0] == ['', 'val.py'] and len(page.tables['cases'][2]) == 8
+    )
     assert (
         not page.surfaces() and len((tmp_path / 'pred/report.html').read_bytes()) < 2e6
     )  # no Plotly where nothing turns
     assert not (tmp_path / 'elsewhere').exists()
 
 
-def test_a_crf_of_another_prediction_is_left_out(run, tmp_path):
+def test_cases_whose_crf_refined_another_prediction_are_left_out(write_report_with, tmp_path):
     path = tmp_path / 'crf/result-post-processing.csv'
     rows = csv_rows(path)
     rows['volume-1.nii']['dice_before'] = '0.123'
@@ -245,67 +251,67 @@ def test_a_crf_of_another_prediction_is_left_out(run, tmp_path):
         writer = csv.DictWriter(file, rows['volume-1.nii'])
         writer.writeheader()
         writer.writerows([*rows.values(), {**rows['volume-3.nii'], 'case': 'volume-99.nii'}])
-    said = run()
-    assert said.returncode == 0 and said.stderr.count('warning: volume-1.nii: ') == 1
+    finished = write_report_with()
+    assert finished.returncode == 0 and finished.stderr.count('warning: volume-1.nii: ') == 1
     page = Page(tmp_path / 'pred/report.html')
     assert page.tables['cases'][3][7:13] == ['–'] * 6 and not any('volume-99' in row[0] for row in page.tables['cases'])
     overview = {row[0]: row[1:] for row in page.tables['overview']}
     assert overview['cases'] == ['5', '3'] and overview['global Dice'] == ['0.500', '–']
 
 
-def test_a_case_without_ct_or_mask_stays_in_the_table_with_one_line_each(run, tmp_path):
+def test_a_case_without_ct_or_mask_stays_in_the_table_with_one_line_each(write_report_with, tmp_path):
     (tmp_path / 'CT/volume-2.nii').unlink()
     (tmp_path / 'pred/pred-1.nii').unlink()
-    said = run()
-    assert said.returncode == 0
-    assert [said.stderr.count(f'warning: {name}') for name in ('volume-2.nii: ', 'volume-1.nii: ')] == [1, 1]
+    finished = write_report_with()
+    assert finished.returncode == 0
+    assert [finished.stderr.count(f'warning: {name}') for name in ('volume-2.nii: ', 'volume-1.nii: ')] == [1, 1]
     page = Page(tmp_path / 'pred/report.html')
     assert [row[0] for row in page.tables['cases'][2:]] == [f'{name}.nii' for name in WORST_FIRST]
-    assert sum(each.get('src', '').startswith('data:image/jpeg') for each in page.named('img')) == 4
+    assert sum(item.get('src', '').startswith('data:image/jpeg') for item in page.attributes_of('img')) == 4
     assert 'No picture: the CT was removed.' in (tmp_path / 'pred/report.html').read_text()
 
 
-def test_a_damaged_volume_or_another_grid_costs_its_picture_alone(run, tmp_path):
+def test_a_damaged_volume_or_another_grid_leaves_out_only_the_picture(write_report_with, tmp_path):
     (tmp_path / 'CT/volume-1.nii').write_bytes((tmp_path / 'CT/volume-1.nii').read_bytes()[:5000])
     write_volume(tmp_path / 'crf/crf-3.nii', np.zeros((3, 4, 5), np.uint8), GEOMETRY)
-    said = run()
-    assert said.returncode == 1 and said.stdout.count('failed: ') == 2 and 'Traceback' not in said.stderr
+    finished = write_report_with()
+    assert finished.returncode == 1 and finished.stdout.count('failed: ') == 2 and 'Traceback' not in finished.stderr
     page = Page(tmp_path / 'pred/report.html')
     assert (
         len(page.tables['cases']) == 7
-        and sum(each.get('src', '').startswith('data:image/jpeg') for each in page.named('img')) == 3
+        and sum(item.get('src', '').startswith('data:image/jpeg') for item in page.attributes_of('img')) == 3
     )
     assert f'wanted the grid of volume-3.nii, {SHAPE} voxels' in (tmp_path / 'pred/report.html').read_text()
 
 
-def test_a_damaged_loss_csv_costs_its_curve_alone(run, tmp_path):
+def test_a_damaged_loss_csv_leaves_out_only_its_curve(write_report_with, tmp_path):
     (tmp_path / 'module/loss.csv').write_text('epoch,st')
-    said = run()
-    assert said.returncode == 0 and said.stdout.count('not drawn: Losses of the training: ') == 1
+    finished = write_report_with()
+    assert finished.returncode == 0 and finished.stdout.count('not drawn: Losses of the training: ') == 1
     assert (
         sum(
-            each.get('src', '').startswith('data:image/png')
-            for each in Page(tmp_path / 'pred/report.html').named('img')
+            item.get('src', '').startswith('data:image/png')
+            for item in Page(tmp_path / 'pred/report.html').attributes_of('img')
         )
         == 2
     )
 
 
-def test_no_prediction_is_one_line_and_no_folder_appears(script, tmp_path):
-    said = script('scripts/write_report.py', pred_path='elsewhere')
-    assert said.returncode == 1 and said.stderr.startswith(
+def test_without_predictions_there_is_one_line_and_no_new_folder(script, tmp_path):
+    finished = script('scripts/write_report.py', pred_path='elsewhere')
+    assert finished.returncode == 1 and finished.stderr.startswith(
         'error: elsewhere/result.csv: no such file; run python val.py'
     )
-    assert said.stderr.count('\n') == 1 and not (tmp_path / 'elsewhere').exists()
+    assert finished.stderr.count('\n') == 1 and not (tmp_path / 'elsewhere').exists()
 
 
-def test_a_folder_that_a_run_writes_to_is_left_alone(script, tmp_path):
+def test_nothing_is_written_to_a_folder_that_another_run_uses(script, tmp_path):
     finished_run(tmp_path)
     (tmp_path / 'pred/report.html').write_text('of before')
     with open(tmp_path / 'pred/.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        said = script('scripts/write_report.py', **SETTINGS)
-    assert said.returncode == 1 and 'is at work in it' in said.stderr and said.stderr.count('\n') == 1
+        finished = script('scripts/write_report.py', **SETTINGS)
+    assert finished.returncode == 1 and 'is at work in it' in finished.stderr and finished.stderr.count('\n') == 1
     assert (tmp_path / 'pred/report.html').read_text() == 'of before'
 
 
@@ -320,6 +326,6 @@ def test_twenty_cases_of_the_size_of_lits_stay_below_15_mb(tmp_path):
     outlines = {name: np.kron(rng.random((15, 16, 16)) < 0.5, np.ones((4, 32, 32), bool)) for name in masks}
     picture = encode_jpeg(draw_case(CaseVolumes('volume-1', ct, outlines, geometry), (-200, 200)))
     surfaces = {name: pack_surface(*extract_surface(mask, geometry)) for name, mask in masks.items()}
-    assert len(picture) > 50_000 and all(len(each['triangles']) > 6 * 3000 * 4 / 3 for each in surfaces.values())
+    assert len(picture) > 50_000 and all(len(item['triangles']) > 6 * 3000 * 4 / 3 for item in surfaces.values())
     case = PageCase('volume-1.nii', picture, '', surfaces)
     assert 8e6 < len(render_page('pred', {'val.py': (table, summary)}, [case] * 20, [])) < 15e6
