@@ -1,4 +1,4 @@
-"""A page in headless Chromium, as a reader sees it. Tests that use it skip where Chromium or its driver is not installed."""
+"""A page in headless Chromium, for tests that are skipped where Chromium or its driver is not installed."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def browser(width=1280, height=900):
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    # a proxy in the environment would be asked for pages of this machine
+    # A proxy in the environment cannot reach the pages of this machine.
     os.environ['no_proxy'] = os.environ['NO_PROXY'] = 'localhost,127.0.0.1'
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     try:
@@ -45,5 +45,5 @@ def browser(width=1280, height=900):
 
 
 def errors(driver):
-    """What the page's console holds of errors."""
+    """Return the errors in the console of the page."""
     return [entry['message'] for entry in driver.get_log('browser') if entry['level'] == 'SEVERE']

@@ -1,4 +1,4 @@
-"""What a reader sees at http://localhost:8097: a real server, a real training, a real browser."""
+"""The page of the visdom server in a browser, with the plots of a real training."""
 
 import base64
 import io
@@ -17,7 +17,8 @@ from visdom import Visdom
 from tests.browser.chromium import browser, errors, needs_chromium
 from tests.conftest import ROOT
 from tests.torture.servers import Server, free_port
-from tests.utilities.viewing.test_visdom_server import needs_front_end, pass_with_the_network_cut
+from tests.utilities.viewing.npm_registry import needs_front_end
+from tests.utilities.viewing.test_visdom_server import pass_with_the_network_cut
 
 SCREENSHOTS = os.environ.get(
     'SCREENSHOTS'
@@ -86,7 +87,7 @@ class Page:
         driver.get(f'http://127.0.0.1:{port}/env/{environment}')
 
     def pane(self, window, what):
-        """The value of a JavaScript expression in `pane`, the pane with the title of this window; None as long as it is not there."""
+        """Return the value of a JavaScript expression of `pane`, the pane of a window; None while there is none."""
         title = json.loads(self.visdom.get_window_data(window))['title']
         return self.driver.execute_script(
             'const titles = [...document.querySelectorAll(".window .bar div.pull-right")];'
@@ -103,7 +104,7 @@ class Page:
         return {name: (x, y) for name, x, y in traces or []}
 
     def image(self, window):
-        """What a window shows, as a list of rows of pixels."""
+        """Return the picture of a window as a list of rows of pixels."""
         source = self.pane(window, 'pane.querySelector("img")?.naturalWidth && pane.querySelector("img").src')
         return (
             np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(',')[2]))).convert('RGB')).tolist()
@@ -115,8 +116,8 @@ class Page:
         return self.pane(window, 'pane.querySelector(".content-text")?.innerText')
 
 
-def soon(shown, wanted):
-    """What is sent reaches the page a moment later."""
+def wait_until_equal(shown, wanted):
+    """Wait until shown() is what is wanted, since the page shows a moment later what was sent."""
     end = time.monotonic() + 20
     while shown() != wanted and time.monotonic() < end:
         time.sleep(0.1)
@@ -131,17 +132,21 @@ def test_what_the_client_sends_is_shown(port, driver):
     page.visdom.line(y[:30], x[:30], win='lines', opts=opts)
     page.visdom.image(picture, win='image', opts={'title': 'a picture'})
     page.visdom.text('<b>size</b> 48', win='text', opts={'title': 'words'})
-    soon(lambda: page.lines('lines'), {name: (x[:30].tolist(), y[:30, i].tolist()) for i, name in enumerate('abc')})
+    wait_until_equal(
+        lambda: page.lines('lines'), {name: (x[:30].tolist(), y[:30, i].tolist()) for i, name in enumerate('abc')}
+    )
     page.visdom.line(y[30:], x[30:], win='lines', update='append', opts=opts)
-    soon(lambda: page.lines('lines'), {name: (x.tolist(), y[:, i].tolist()) for i, name in enumerate('abc')})
-    soon(lambda: page.image('image'), picture.transpose(1, 2, 0).tolist())
-    soon(lambda: page.text('text'), 'size 48')
+    wait_until_equal(
+        lambda: page.lines('lines'), {name: (x.tolist(), y[:, i].tolist()) for i, name in enumerate('abc')}
+    )
+    wait_until_equal(lambda: page.image('image'), picture.transpose(1, 2, 0).tolist())
+    wait_until_equal(lambda: page.text('text'), 'size 48')
     assert errors(driver) == []
 
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory, port):
-    """train(epochs) trains until there were so many, watched by the server; returns the table."""
+    """train(epochs) trains up to this number of epochs, shown by the server, and returns loss.csv."""
     folder = tmp_path_factory.mktemp('seen')
 
     def run(script, **more):
@@ -169,7 +174,7 @@ def trained(tmp_path_factory, port):
 
 
 def equal(shown, wanted):
-    """Whether these lines hold these points: name -> (x, y, how far y may be off)."""
+    """Return whether lines hold the wanted points: {name: (x, y, tolerance of y)}."""
     return shown.keys() == wanted.keys() and all(
         np.array_equal(shown[name][0], x) and (abs(np.array(shown[name][1]) - y) <= far).all()
         for name, (x, y, far) in wanted.items()
@@ -177,7 +182,7 @@ def equal(shown, wanted):
 
 
 def wanted_lines(table):
-    """window -> name -> (x, y, how far y may be off, since the table has six digits)."""
+    """Return {window: {name: (x, y, tolerance of y)}} of loss.csv; its numbers have six digits."""
 
     def line(y, rows=table, far=5e-6):
         return rows['step'].to_numpy(), y.to_numpy(), abs(far * y.to_numpy())
@@ -196,13 +201,15 @@ def wanted_lines(table):
     }
 
 
-def test_a_training_is_shown_as_its_table_has_it_and_goes_on_after_a_resume(trained, port, driver):
+def test_a_training_is_shown_as_in_its_table_and_continues_after_a_resume(trained, port, driver):
     page = Page(driver, port, trained.environment)
     for epochs in (EPOCHS - 1, EPOCHS):  # the page stays open
         table = trained(epochs)
         assert table['epoch'].max() == table['validation_dice'].count() == epochs
         for window, lines in wanted_lines(table).items():
-            soon(lambda: (window, equal(page.lines(window), lines)), (window, True))
+            wait_until_equal(
+                lambda window=window, lines=lines: (window, equal(page.lines(window), lines)), (window, True)
+            )
     parameters = page.text('parameters')
     assert f'learning_rate\t{SETTINGS["learning_rate"]}' in parameters and f'Epoch\t{EPOCHS}' in parameters
     sample = np.array(page.image('sample'))

@@ -60,7 +60,7 @@ def test_the_outline_of_a_mask_at_the_border_is_closed():
 
 
 def test_the_outline_surrounds_the_voxel_in_all_three_planes():
-    """The one bright voxel, off the middle in every direction, is found again in item picture at the centre of its outline."""
+    """The brightest pixel of each plane, off the middle in every direction, is the centre of the outline."""
     ct, mask = np.full((40, 50, 60), -200, np.int16), np.zeros((40, 50, 60), np.uint8)
     ct[9, 31, 17] = 200
     mask[9, 31, 17] = 1
@@ -174,7 +174,8 @@ def test_worst_slices_differ_most_and_lie_15_mm_apart():
         WINDOW,
     )
     wanted = [
-        f'slice {z + 1} of 40: {voxels * 0.06:.1f} cm² differ\nDice: prediction {2 * (225 - voxels) / (450 - voxels):.3f}'
+        f'slice {z + 1} of 40: {voxels * 0.06:.1f} cm² differ\n'
+        f'Dice: prediction {2 * (225 - voxels) / (450 - voxels):.3f}'
         for z, voxels in ((10, 75), (13, 45), (30, 30))
     ]
     assert texts_of(figure) == ['case', f'Dice: prediction {dice_of(label, prediction):.3f}', *wanted]

@@ -1,8 +1,6 @@
-"""visdom's front end from the npm registry, whole and as pinned; its server: quiet, for this machine alone, plots kept, no internet."""
+"""visdom's server listens on this machine only, needs no internet, and keeps its plots."""
 
 import asyncio
-import base64
-import hashlib
 import http.client
 import io
 import json
@@ -12,223 +10,27 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urljoin
 
 import pytest
 from visdom import Visdom
-from visdom.server import build
 
 from tests.conftest import ROOT
 from tests.torture.servers import free_port
-from tools import visdom_front_end
+from tests.utilities.viewing.npm_registry import needs_front_end
 from utilities.base.errors import InputError
 from utilities.viewing import visdom_front_end as front_end
 from utilities.viewing import visdom_server
 
 OFFLINE = ['unshare', '--net', '--map-root-user', '--user'] if os.geteuid() else ['unshare', '--net']
-installed = front_end.is_complete(front_end.find_static_folder())
-needs_front_end = pytest.mark.skipif(not installed, reason="visdom's front end is not there: make setup had no network")
 
 
-# ---------------------------------------------------------------------------- the front end
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-class Registry:
-    """Two packages as the npm registry has them, their list, and the client's two ways to them."""
-
-    files = {
-        'one@1.0': {'dist/one.js': 'js/one.js', 'one.css': 'css/one.css'},
-        'two-b@2.0': {'two.woff': 'fonts/two.woff'},
-    }
-
-    def __init__(self, folder, monkeypatch):
-        self.folder, self.static = folder, folder / 'static'
-        self.packages = {}
-        for package, files in self.files.items():
-            self.add(package, {f'package/{member}': f'{package} {member}'.encode() for member in files})
-        monkeypatch.setattr(front_end, 'PACKAGE_LIST', folder / 'list.json')
-        self.monkeypatch = monkeypatch
-
-    def add(self, package, members):
-        """An archive of these members (name in it -> bytes, or the target of a link), and its line in the list."""
-        name, version = package.split('@')
-        archive = self.folder / f'{name}/-/{name}-{version}.tgz'
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive, 'w:gz') as tar:
-            for member, content in members.items():
-                info = tarfile.TarInfo(member)
-                if isinstance(content, str):
-                    info.type, info.linkname, content = tarfile.SYMTYPE, content, b''
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-        digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-        self.packages[package] = {'integrity': f'sha512-{digest}', 'files': self.files[package]}
-        (self.folder / 'list.json').write_text(json.dumps(self.packages))
-        return archive
-
-    def by(self, way):
-        """Where the client finds it: 'npm' on the PATH, 'web' without one, 'broken' = npm has no network, 'cut' = neither has."""
-        npm = self.folder / 'bin/npm'
-        npm.parent.mkdir(exist_ok=True)
-        npm.unlink(missing_ok=True)
-        self.monkeypatch.setenv('PATH', str(npm.parent))
-        self.monkeypatch.setattr(front_end, 'REGISTRY', 'http://127.0.0.1:1')
-        if way == 'npm':
-            npm.write_text(
-                f'#!{sys.executable}\nimport shutil, sys\nassert sys.argv[1] == "pack"\n'
-                'for package in (a for a in sys.argv[2:] if a[0] != "-"):\n    name, version = package.split("@")\n'
-                f'    shutil.copy(f"{self.folder}/{{name}}/-/{{name}}-{{version}}.tgz", ".")\n'
-            )
-        elif way == 'broken':
-            npm.write_text(
-                f'#!{sys.executable}\nimport sys\n'
-                'sys.exit("npm error code EAI_AGAIN\\nnpm error request to X failed\\nnpm error y")'
-            )
-        elif way == 'web':
-            web = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=self.folder))
-            threading.Thread(target=web.serve_forever, daemon=True).start()
-            self.monkeypatch.setattr(front_end, 'REGISTRY', f'http://127.0.0.1:{web.server_port}')
-        if npm.exists():
-            npm.chmod(0o755)
-
-    def whole(self):
-        """Whether the folder holds just what the list names, and what says so."""
-        there = {
-            str(path.relative_to(self.static)): path.read_bytes() for path in self.static.rglob('*') if path.is_file()
-        }
-        return there == {
-            'version.built': b'0.2.4',
-            **{
-                place: f'{package} {member}'.encode()
-                for package, files in self.files.items()
-                for member, place in files.items()
-            },
-        }
-
-
-@pytest.fixture
-def registry(tmp_path, monkeypatch):
-    return Registry(tmp_path, monkeypatch)
-
-
-@pytest.mark.parametrize('way', ['npm', 'web'])
-def test_installed_once_and_then_without_network(registry, way):
-    registry.by(way)
-    assert front_end.install(registry.static) and registry.whole()
-    registry.by('cut')
-    assert not front_end.install(registry.static) and registry.whole()
-
-
-@pytest.mark.parametrize('lost', ['js/one.js', 'fonts/two.woff', 'version.built'])
-def test_half_installed_is_completed(registry, lost):
-    registry.by('npm')
-    front_end.install(registry.static)
-    (registry.static / lost).unlink()
-    assert front_end.install(registry.static) and registry.whole()
-
-
-def test_another_version_of_visdom_gets_its_own(registry):
-    registry.by('npm')
-    front_end.install(registry.static)
-    (registry.static / 'version.built').write_text('0.2.3')
-    (registry.static / 'js/one.js').write_text('old')
-    assert front_end.install(registry.static) and registry.whole()
-
-
-@pytest.mark.parametrize('way', ['npm', 'web'])
-def test_a_damaged_archive_is_refused(registry, way):
-    registry.by(way)
-    archive = registry.folder / 'two-b/-/two-b-2.0.tgz'
-    data = bytearray(archive.read_bytes())
-    data[9] ^= 1  # which system made it: gzip reads on
-    archive.write_bytes(data)
-    with pytest.raises(InputError, match=r'^two-b@2.0: wanted the archive sha512-\S+, got sha512-'):
-        front_end.install(registry.static)
-    assert not (registry.static / 'fonts/two.woff').exists() and not (registry.static / 'version.built').exists()
-    assert not list(registry.static.rglob('.part-*'))
-
-
-def test_nothing_but_listed_files_is_unpacked(registry):
-    registry.by('npm')
-    registry.add(
-        'two-b@2.0',
-        {'../../escaped': b'x', '/../escaped': b'x', 'package/two.woff': '/etc/passwd', 'package/more.js': b'x'},
-    )
-    front_end.install(registry.static)
-    assert {path.name for path in registry.static.rglob('*') if path.is_file()} == {
-        'one.js',
-        'one.css',
-        'version.built',
-    }
-    assert not list(registry.folder.rglob('*escaped')) and not front_end.is_complete(registry.static)
-
-
-@pytest.mark.parametrize('way', ['broken', 'cut'])
-def test_no_network_is_one_line(registry, monkeypatch, way):
-    registry.by(way)
-    monkeypatch.setattr(front_end, 'find_static_folder', lambda: registry.static)
-    with pytest.raises(InputError) as refused:
-        visdom_front_end.main(None)
-    why = {'broken': 'npm pack: request to X failed;', 'cut': 'http://127.0.0.1:1/one/-/one-1.0.tgz: .*refused'}[way]
-    line = str(refused.value)
-    assert (
-        re.match(f"visdom's front end: {why}", line)
-        and 'run python tools/visdom_front_end.py again' in line
-        and '\n' not in line
-    )
-    assert not registry.static.exists()
-
-
-def test_the_list_holds_what_visdom_itself_would_download(tmp_path, monkeypatch):
-    asked = []
-
-    class Opener:
-        def open(self, wanted):
-            asked.append(wanted.full_url)
-            return io.BytesIO(b'x')
-
-    monkeypatch.setattr(build.request, 'build_opener', lambda _: Opener())
-    monkeypatch.setattr(build.request, 'install_opener', lambda _: None)
-    monkeypatch.setattr('requests.get', lambda _: SimpleNamespace(content=b'x'))
-    build.download_scripts(install_dir=str(tmp_path))
-    wanted = {
-        str(path.relative_to(tmp_path / 'static')).partition('#')[0] for path in tmp_path.rglob('*') if path.is_file()
-    }
-    packages = json.loads(front_end.PACKAGE_LIST.read_text())
-    assert {place for entry in packages.values() for place in entry['files'].values()} == wanted - {'version.built'}
-    ours = {f'https://unpkg.com/{package}/{member}' for package, entry in packages.items() for member in entry['files']}
-    theirs = {url.partition('#')[0] for url in asked if url.startswith('https://unpkg.com/')} - {
-        'https://unpkg.com/classnames@2.2.5'
-    }
-    assert theirs <= ours and 'classnames@2.2.5' in packages and len(theirs) > 10
-    versions = dict(package.split('@') for package in packages)
-    assert f'https://cdn.plot.ly/plotly-{versions["plotly.js-dist-min"]}.min.js' in asked
-    assert (
-        f'js/mathjax/{versions["mathjax"]}/MathJax.js' in packages[f'mathjax@{versions["mathjax"]}']['files'].values()
-    )
-
-
-@needs_front_end
-def test_installed_for_this_python():
-    for entry in json.loads(front_end.PACKAGE_LIST.read_text()).values():
-        for place in entry['files'].values():
-            assert (front_end.find_static_folder() / place).stat().st_size > 500, place
-
-
-# ---------------------------------------------------------------------------- the server
 @pytest.fixture
 def start(tmp_path):
-    """start(port) -> a server whose home is tmp_path, once it says where to open it; start(port, *command) runs it by a command."""
+    """start(port) returns a running server whose home is tmp_path; start(port, *command) starts it by a command."""
     processes = []
 
     def run(port, *command):
@@ -259,8 +61,8 @@ def get(port, path):
     return answer.status, answer.read()
 
 
-def ask_for_the_page(port):
-    """Ask for the page, and all scripts and style sheets that it names, as a browser does."""
+def request_page(port):
+    """Request the page and all scripts and style sheets that it names, as a browser does."""
     status, page = get(port, '/')
     named = re.findall(r'<(?:script|link)[^>]* (?:src|href)=["\']?([^"\' >]+)', page.decode())
     named = [urljoin('/', name) for name in named if name != 'favicon.png']  # which visdom lacks
@@ -273,7 +75,7 @@ def client(port, environment):
     return Visdom('http://127.0.0.1', port=port, env=environment, use_incoming_socket=False, raise_exceptions=True)
 
 
-def shown(port, environment, window='loss'):
+def read_plot(port, environment, window='loss'):
     return json.loads(client(port, environment).get_window_data(window))['content']['data'][0]
 
 
@@ -285,10 +87,10 @@ def wait_for(condition):
 
 @needs_front_end
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_page_then_a_signal_that_ends_it_with_one_line(start, tmp_path, number):
+def test_the_page_is_served_until_a_signal_ends_it_with_one_line(start, tmp_path, number):
     port = free_port()
     server = start(port)
-    ask_for_the_page(port)
+    request_page(port)
     listening = [
         line.split()[1]
         for table in ('tcp', 'tcp6')
@@ -326,11 +128,11 @@ def pass_with_the_network_cut(file, tests, number, tmp_path):
 
 @needs_front_end
 def test_page_with_the_network_cut(tmp_path):
-    pass_with_the_network_cut(__file__, 'page_then', 2, tmp_path)
+    pass_with_the_network_cut(__file__, 'page_is_served', 2, tmp_path)
 
 
 @needs_front_end
-def test_a_taken_port_is_one_line(tmp_path, script, monkeypatch):
+def test_a_port_in_use_gives_a_one_line_error(tmp_path, script, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     with socket.create_server(('127.0.0.1', 0)) as other:
         port = other.getsockname()[1]
@@ -342,7 +144,7 @@ def test_a_taken_port_is_one_line(tmp_path, script, monkeypatch):
 
 
 @needs_front_end
-def test_a_home_that_cannot_be_written_is_one_line(tmp_path, script, monkeypatch):
+def test_a_home_that_cannot_be_written_gives_a_one_line_error(tmp_path, script, monkeypatch):
     (tmp_path / '.visdom').write_text('a file')
     monkeypatch.setenv('HOME', str(tmp_path))
     refused = script('scripts/visdom_server.py', visdom_port=free_port())
@@ -350,7 +152,7 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path, script, monkeypatch
 
 
 @needs_front_end
-def test_plots_are_there_after_a_restart(start, tmp_path):
+def test_plots_are_shown_again_after_a_restart(start, tmp_path):
     """Also those of an environment that nobody opened in between."""
     port = free_port()
     server = start(port)
@@ -360,14 +162,18 @@ def test_plots_are_there_after_a_restart(start, tmp_path):
         server.terminate()
         server.communicate(timeout=20)
         server = start(port)
-        ask_for_the_page(port)
-        assert shown(port, 'demo-module')['y'] == [0.5, 0.25, 0.125] and shown(port, 'demo-module')['x'] == [1, 2, 3]
-    assert shown(port, 'demo-crf')['y'] == [0.5, 0.25, 0.125]
+        request_page(port)
+        assert read_plot(port, 'demo-module')['y'] == [0.5, 0.25, 0.125] and read_plot(port, 'demo-module')['x'] == [
+            1,
+            2,
+            3,
+        ]
+    assert read_plot(port, 'demo-crf')['y'] == [0.5, 0.25, 0.125]
     assert not list(tmp_path.rglob('.part-*'))
 
 
 @needs_front_end
-def test_plots_are_saved_while_it_runs(tmp_path, monkeypatch, capfd):
+def test_plots_are_saved_while_the_server_runs(tmp_path, monkeypatch, capfd):
     """Every SAVE_INTERVAL; one whose file cannot be written is a warning, and the others are saved."""
     monkeypatch.setattr(visdom_server, 'DEFAULT_ENV_PATH', f'{tmp_path}/')
     monkeypatch.setattr(visdom_server, 'FOLDER', tmp_path)
@@ -382,7 +188,9 @@ def test_plots_are_saved_while_it_runs(tmp_path, monkeypatch, capfd):
             for value in (0.25, 0.125):
                 client(port, 'loss').line([value], [2], win='loss', update='append')
                 wait_for(
-                    lambda: (tmp_path / 'loss.json').exists() and f'{value}]' in (tmp_path / 'loss.json').read_text()
+                    lambda value=value: (
+                        (tmp_path / 'loss.json').exists() and f'{value}]' in (tmp_path / 'loss.json').read_text()
+                    )
                 )
                 found.append(
                     json.loads((tmp_path / 'loss.json').read_text())['jsons']['loss']['content']['data'][0]['y']
@@ -399,9 +207,9 @@ def test_plots_are_saved_while_it_runs(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize('own', ['works', 'leaves files out', 'fails', 'out of reach'])
-def test_without_the_registry_visdoms_own_way_is_tried(registry, monkeypatch, capfd, own):
-    """What it prints is not shown; if it fails as well, one line tells which folder to copy."""
-    registry.by('cut')
+def test_without_the_registry_visdoms_own_download_is_tried(registry, monkeypatch, capfd, own):
+    """Its output is hidden; if it fails as well, one line names the folder to copy."""
+    registry.make_reachable_by('cut')
 
     def download():
         print('Downloading scripts, this may take a little while')
