@@ -95,7 +95,7 @@ def main(para: SimpleNamespace) -> int | None:
 
 
 def set_up(para: SimpleNamespace) -> Training:
-    """Build everything that a training needs, as it was when the training that is resumed was saved."""
+    """Build what a training needs; a training that is resumed gets its saved state back."""
     samples, validation_samples = load_samples(para)
     used_devices = choose_devices(para.gpu)
     device = used_devices[0]
@@ -146,7 +146,7 @@ def load_samples(para: SimpleNamespace) -> tuple[Dataset, Dataset | None]:
 
 
 def load_weights_or_state(para: SimpleNamespace, network: ResUNet, state: TrainingState) -> list[list[float]]:
-    """Resume the training in module_dir, or load pretrained weights, as the settings ask; return the curve so far."""
+    """Resume the training in module_dir or load pretrained weights, as the settings say; return the curve so far."""
     rows = state.resume(para.resume)
     if rows is not None:
         log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {state.folder / "last.pth"}')
@@ -156,7 +156,7 @@ def load_weights_or_state(para: SimpleNamespace, network: ResUNet, state: Traini
 
 
 def train_epoch(para: SimpleNamespace, training: Training, stop: Stop, bar: tqdm) -> None:
-    """Train on the remaining batches of the current epoch, or until a signal asks the run to stop."""
+    """Train on the remaining batches of the current epoch; stop earlier if a signal asks for it."""
     state, curve, monitor = training.state, training.curve, training.monitor
     learning_rate = learning_rate_at(
         state.epoch, para.learning_rate, para.learning_rate_factor, para.learning_rate_decay
@@ -179,7 +179,7 @@ def train_epoch(para: SimpleNamespace, training: Training, stop: Stop, bar: tqdm
 
 
 def finish_epoch(para: SimpleNamespace, training: Training) -> None:
-    """Count the epoch, and save, validate and compare its weights where it is their turn."""
+    """Count the epoch, save and validate its weights if that is due, and update best.pth."""
     state, curve = training.state, training.curve
     state.epoch, state.batch = state.epoch + 1, 0
     is_last = state.epoch == para.Epoch
@@ -208,7 +208,7 @@ def alpha_at(epoch: int, initial: float, factor: float, interval: int) -> float:
 
 
 def record_steps(training: Training) -> None:
-    """Bring the newest steps into the curve and to visdom."""
+    """Add the newest steps to the curve, and show them in visdom."""
     training.curve.record()
     training.monitor.show_new_rows()
 

@@ -81,13 +81,13 @@ class Prediction:
     """Predict the mask of a case in three steps, which may overlap for different cases: load, predict, finish.
 
     Args:
-        para: The settings of the run.
-        network: The network, on its device.
-        windows: How the network runs over a volume.
-        device: Device of the network.
-        manifest: The Manifest of pred_path.
-        weights_fingerprint: Fingerprint of the file of weights; with the files of a case it tells whether an earlier
-            mask is up to date.
+        para: the settings of the run.
+        network: the network, on its device.
+        windows: how the network runs over a volume.
+        device: device of the network.
+        manifest: the Manifest of pred_path.
+        weights_fingerprint: fingerprint of the file of weights. A mask of an earlier run is kept if this, the settings
+            and the files of its case are the same.
     """
 
     def __init__(

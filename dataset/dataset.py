@@ -24,13 +24,13 @@ class Dataset(torch.utils.data.Dataset):
     Headers are read once; of an uncompressed file a sample reads only its own slices.
 
     Args:
-        ct_folder: Folder of the CTs.
-        label_folder: Folder of the labels.
-        size: Number of slices in a sample.
-        lower: Lower end of the intensity window in HU.
-        upper: Upper end of the intensity window in HU.
-        down_scale: In-plane size of a CT divided by that of its label.
-        samples_per_case: Number of samples that are drawn from each case.
+        ct_folder: folder of the CTs.
+        label_folder: folder of the labels.
+        size: number of slices in a sample.
+        lower: lower end of the intensity window in HU.
+        upper: upper end of the intensity window in HU.
+        down_scale: in-plane size of a CT divided by that of its label.
+        samples_per_case: number of samples that are drawn from each case.
 
     Raises:
         InputError: A folder is missing or empty; a CT has no label, a label of another shape, or fewer slices than

@@ -26,12 +26,12 @@ class Loader:
     Call close() to end the workers.
 
     Args:
-        samples: The Dataset.
-        batch_size: Number of samples in one step, over all ranks. Under torchrun each rank reads its share.
-        seed: Seed of the order of the samples and of their first slices.
-        num_workers: Number of worker processes; 0 reads in this process.
-        pin_memory: Copy the samples to page-locked memory, if there is a GPU.
-        micro_batch_size: Largest number of samples in a micro batch; 0 puts the share of this rank into one.
+        samples: the Dataset.
+        batch_size: number of samples in one step, over all ranks. Under torchrun each rank reads its share.
+        seed: seed of the order of the samples and of their first slices.
+        num_workers: number of worker processes; 0 reads in this process.
+        pin_memory: copy the samples to page-locked memory, if there is a GPU.
+        micro_batch_size: largest number of samples in a micro batch; 0 puts the share of this rank into one.
     """
 
     def __init__(

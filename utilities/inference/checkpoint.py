@@ -60,11 +60,11 @@ def load_weights(network: torch.nn.Module, path: Path | str) -> Path:
     ('network') and many checkpoints of other programs ('state_dict', 'model_state_dict', 'model').
 
     Args:
-        network: The network; it is not changed if an error is raised.
+        network: the network; it is not changed if an error is raised.
         path: A file, or a folder whose newest net*.pth is taken.
 
     Raises:
-        InputError: The file holds no weights or several candidates; or names, shapes or types that the network does not
+        InputError: the file holds no weights or several candidates; or names, shapes or types that the network does not
             have; or weights that are not finite.
     """
     path = newest_weights(path) if Path(path).is_dir() else Path(path)

@@ -23,7 +23,7 @@ class Curve:
 
     Attributes:
         path: loss.csv.
-        rows: The recorded steps. A row is a list of numbers in the order of COLUMNS: losses without a unit, `gpu_mb`
+        rows: the recorded steps. A row is a list of numbers in the order of COLUMNS: losses without a unit, `gpu_mb`
             in MB, `seconds` since the start of the training without its interruptions.
 
     Under torchrun every rank holds the same curve; only the main process writes the file.
@@ -41,8 +41,8 @@ class Curve:
         """Add a step without waiting for the GPU; `record` completes it.
 
         Args:
-            losses: Shape (5,), in the order of LOSSES. Each rank passes the partial losses of its own samples.
-            case_names: The cases of the whole batch.
+            losses: shape (5,), in the order of LOSSES. Each rank passes the partial losses of its own samples.
+            case_names: the cases of the whole batch.
             columns: epoch, step, alpha and learning_rate.
         """
         columns['samples'] = len(case_names)

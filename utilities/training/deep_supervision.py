@@ -17,9 +17,9 @@ class DeepSupervision(nn.Module):
     Only four numbers are gathered from each GPU, not four volumes for each sample.
 
     Args:
-        network: Network that returns the probabilities of the four heads, each (n, 1, z, Y, X).
-        loss: Loss of a prediction (n, 1, z, Y, X) and a target (n, z, Y, X), the mean over the samples.
-        precision: Number format of the network. The losses are always computed in float32: sums over a volume need it,
+        network: network that returns the probabilities of the four heads, each (n, 1, z, Y, X).
+        loss: loss of a prediction (n, 1, z, Y, X) and a target (n, z, Y, X), the mean over the samples.
+        precision: number format of the network. The losses are always computed in float32: sums over a volume need it,
             and autocast does not support binary cross-entropy.
     """
 
@@ -34,9 +34,9 @@ class DeepSupervision(nn.Module):
         add up to the mean over the samples, however unevenly the batch was split.
 
         Args:
-            ct: Normalised CT, (n, 1, z, y, x).
-            label: Label, (n, z, Y, X).
-            weights: Weight of each sample, (n, 1).
+            ct: normalised CT, (n, 1, z, y, x).
+            label: label, (n, z, Y, X).
+            weights: weight of each sample, (n, 1).
         """
         with autocast(ct.device, self.precision):
             heads = self.network(ct)
@@ -51,11 +51,11 @@ class Steps:
     Under torchrun (DistributedDataParallel) all ranks start from the weights of rank 0.
 
     Args:
-        supervised: The network with its losses.
-        optimizer: Optimizer of the weights of the network.
-        scaler: Gradient scaler, enabled for float16 only.
-        devices: The devices of this process.
-        compile: Let torch.compile fuse the network and its losses.
+        supervised: the network with its losses.
+        optimizer: optimizer of the weights of the network.
+        scaler: gradient scaler, enabled for float16 only.
+        devices: the devices of this process.
+        compile: let torch.compile fuse the network and its losses.
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class Steps:
 
         Args:
             micro_batches: CT, label and weights of each, as DeepSupervision.forward takes them.
-            alpha: Weight of the losses of heads 1 to 3 in the total.
-            learning_rate: Learning rate of this step.
+            alpha: weight of the losses of heads 1 to 3 in the total.
+            learning_rate: learning rate of this step.
 
         Returns:
             What these samples contribute to the losses of the batch, (5,): the losses of the four heads, and the total,

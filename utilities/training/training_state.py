@@ -29,19 +29,19 @@ class TrainingState:
     raised by a later call. Under torchrun all ranks call the same methods; only the main process reads and writes.
 
     Args:
-        module_dir: Folder for last.pth, best.pth and the net*.pth of single epochs.
-        network: The network in training.
-        optimizer: Its Adam optimizer.
-        scaler: Its gradient scaler.
-        parameters: The settings of the run, stored in last.pth and compared when a training is resumed.
+        module_dir: folder for last.pth, best.pth and the net*.pth of single epochs.
+        network: the network in training.
+        optimizer: its Adam optimizer.
+        scaler: its gradient scaler.
+        parameters: the settings of the run, stored in last.pth and compared when a training is resumed.
         samples: [case, slices] of each case of the training set, stored and compared like the parameters.
 
     Attributes:
-        epoch: Number of finished epochs.
-        batch: Number of finished batches of the epoch in progress.
-        step: Number of finished steps.
-        best: Lowest loss given to `save_best`.
-        saved: Names of the net*.pth that this training wrote; `save_network` removes no other file.
+        epoch: number of finished epochs.
+        batch: number of finished batches of the epoch in progress.
+        step: number of finished steps.
+        best: lowest loss given to `save_best`.
+        saved: names of the net*.pth that this training wrote; `save_network` removes no other file.
     """
 
     def __init__(
@@ -63,11 +63,12 @@ class TrainingState:
         """Restore last.pth; return the rows of the curve so far, or None if there is no such file.
 
         Args:
-            mode: The parameter `resume`. 'auto' refuses another training set and other parameters that change the
+            mode: the parameter `resume`. 'auto' refuses another training set and other parameters that change the
                 result; 'changed' accepts them; '' refuses any last.pth, because the earlier training would be lost,
                 unless it comes from this very run, restarted by torchrun.
 
-        Raises InputError.
+        Raises:
+            InputError: last.pth is refused, or damaged.
         """
         state = distributed.broadcast(self.read_last(mode) if distributed.is_main_process() else None)
         if not distributed.is_main_process():
@@ -135,10 +136,11 @@ class TrainingState:
     def require_same_structure(self, state: dict) -> None:
         """Raise ValueError unless a state has the structure of this training and its numbers fit together.
 
-        A forged state may also raise any other error.
+        A damaged or forged state may also raise any other error.
         """
-        weights = [weights.detach() for group in self.optimizer.param_groups for weights in group['params']]
-        generators, rank_generators = random_state(), state.get('others', [])  # files of earlier versions lack 'others'
+        weights = [tensor.detach() for group in self.optimizer.param_groups for tensor in group['params']]
+        generators = random_state()
+        other_ranks = state.get('others', [])  # Files of earlier versions have no such entry.
         expected = {
             'epoch': 0,
             'batch': 0,
@@ -146,19 +148,19 @@ class TrainingState:
             'best': 0.0,
             'network': self.network.state_dict(),
             'optimizer': {
-                index: {'step': torch.zeros(()), 'exp_avg': like, 'exp_avg_sq': like}
-                for index, like in enumerate(weights)
+                index: {'step': torch.zeros(()), 'exp_avg': tensor, 'exp_avg_sq': tensor}
+                for index, tensor in enumerate(weights)
             },
             'scaler': self.scaler.state_dict() if self.uses_saved_scaler(state) else state['scaler'],
             # The training may be resumed on a machine with another number of GPUs.
             'random': {**generators, 'cuda': state['random']['cuda']},
-            'others': [{**generators, 'cuda': saved['cuda']} for saved in rank_generators],
+            'others': [{**generators, 'cuda': other['cuda']} for other in other_ranks],
             'curve': torch.empty(state['step'], len(COLUMNS), dtype=torch.float64, device='meta'),
         }
         # NaN marks a value of the curve that was not measured; all other numbers must be finite.
         curve = state['curve'].nan_to_num(posinf=math.inf, neginf=-math.inf)
-        saved = {**state, 'others': rank_generators, 'curve': curve}
-        different = [name for name, like in expected.items() if not same_structure(saved[name], like)]
+        got = {**state, 'others': other_ranks, 'curve': curve}
+        different = [name for name in expected if not same_structure(got[name], expected[name])]
         if different:
             raise ValueError(f'wanted the state of this network, got another {", ".join(different)}')
         batches_in_curve = int((curve[:, COLUMNS.index('epoch')] == state['epoch'] + 1).sum())

@@ -12,10 +12,10 @@ class Validation:
     """Compute the Dice of the validation cases. No random number is drawn, so validating does not change a training.
 
     Args:
-        network: The network in training.
+        network: the network in training.
         samples: Dataset of the validation cases; None if only `predict` is used.
-        windows: How the network runs over a volume.
-        device: Device of the network.
+        windows: how the network runs over a volume.
+        device: device of the network.
     """
 
     def __init__(

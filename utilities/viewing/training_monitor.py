@@ -27,11 +27,11 @@ class Monitor:
     """Show a Curve as it grows. Under torchrun only the main process shows it.
 
     Args:
-        curve: The curve. The figure is drawn beside its file.
-        server: Address of the visdom server; '' shows nothing in visdom.
-        port: Port of the visdom server.
-        parameters: The settings of the run, shown as a table in visdom.
-        total_steps: Number of steps of the whole training.
+        curve: the curve. The figure is drawn beside its file.
+        server: address of the visdom server; '' shows nothing in visdom.
+        port: port of the visdom server.
+        parameters: the settings of the run, shown as a table in visdom.
+        total_steps: number of steps of the whole training.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Monitor:
         """Show a training sample in visdom, with its label and the mask that the network predicts now.
 
         Args:
-            title: The title of the picture.
-            ct: The normalised CT, (z, y, x).
-            label: The label, uint8 (z, Y, X).
-            geometry: The Geometry of the label.
-            predict: Function of a normalised CT and the shape of its mask that returns the mask, uint8.
-            window: Lower and upper end of the intensity window in HU.
+            title: the title of the picture.
+            ct: the normalised CT, (z, y, x).
+            label: the label, uint8 (z, Y, X).
+            geometry: the Geometry of the label.
+            predict: function of a normalised CT and the shape of its mask that returns the mask, uint8.
+            window: lower and upper end of the intensity window in HU.
         """
         start = time.monotonic()
         ct, label = ct.numpy(), label.numpy()
@@ -121,10 +121,10 @@ def show_curve(client: VisdomClient, rows: Sequence[Sequence[float]], first: int
     """Plot the rows of a curve in visdom.
 
     Args:
-        client: The visdom environment.
-        rows: All rows of the curve.
-        first: Index of the first row to plot.
-        every: Plot the losses of every nth step only; a validation Dice is always plotted.
+        client: the visdom environment.
+        rows: all rows of the curve.
+        first: index of the first row to plot.
+        every: plot the losses of every nth step only; a validation Dice is always plotted.
     """
     for index in range(first, len(rows)):
         row = dict(zip(COLUMNS, rows[index]))
