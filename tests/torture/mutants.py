@@ -1,4 +1,4 @@
-"""Malformed volumes, checkpoints and settings, through the readers and through the scripts: each ends in success or in one clear line."""
+"""Give malformed volumes, checkpoints and settings to the readers and scripts: each ends in success or in one clear line."""
 
 import hashlib
 import io
@@ -22,6 +22,14 @@ from tests.torture.trial import ENVIRONMENT, HANG, MEMORY, ROOT, SMALL, Row, run
 from utilities.training.training_state import TrainingState
 from utilities.volumes.formats import ENDINGS
 
+SINGLE_FILES = ('.nii.gz', '.nii', '.nrrd', '.mha')
+PAIRS = ('.hdr', '.nhdr', '.mhd')
+TEXT_FORMATS = ('.nrrd', '.nhdr', '.mha', '.mhd')
+NIFTI2 = {
+    'ct-nifti2.nii': nibabel.Nifti2Image,
+    'ct-nifti2.nii.gz': nibabel.Nifti2Image,
+    'ct-nifti2-pair.hdr': nibabel.Nifti2Pair,
+}
 SHAPE = (12, 16, 16)
 SPACING = (2.0, 2.0, 12.0)  # x, y, z, mm; SMALL has slices of 12 mm
 CHUNK = 60  # mutants in one run of a script
@@ -29,7 +37,7 @@ PREDICT = dict(SMALL, stride=8)
 
 
 def sound_files(folder):
-    """One sound CT, as int16 and float32, in every format that is read, and its label: {name: bytes}."""
+    """Write a sound CT (int16 and float32) and label in every format; return {name: bytes} without the data files."""
     z, y, x = np.indices(SHAPE)
     liver = (z - 6) ** 2 / 9 + (y - 8) ** 2 / 25 + (x - 8) ** 2 / 25 < 1
     ct = (liver * 100 + np.random.default_rng(0).normal(0, 20, SHAPE)).astype(np.int16)
@@ -38,31 +46,129 @@ def sound_files(folder):
         image = sitk.GetImageFromArray(array)
         image.SetSpacing(SPACING)
         for ending in ENDINGS:
-            for packed in (False, True) if ending in ('.nrrd', '.mha') else (False,):
-                name = f'{word}{"-packed" * packed}{ending}'
-                sitk.WriteImage(image, str(folder / name), packed)
+            for is_compressed in (False, True) if ending in TEXT_FORMATS else (False,):
+                stem = word if ending in SINGLE_FILES else f'{word}-{ending[1:]}'
+                name = f'{stem}{"-packed" if is_compressed else ""}{ending}'
+                sitk.WriteImage(image, str(folder / name), is_compressed)
                 found[name] = (folder / name).read_bytes()
-    image = nibabel.Nifti2Image(ct.T, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1]))
-    found['ct-nifti2.nii'] = image.to_bytes()
+    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
+    for name, kind in NIFTI2.items():
+        nibabel.save(kind(ct.T, affine), folder / name)
+        found[name] = (folder / name).read_bytes()
     return found
 
 
-def volume_mutants(folder, word, sound, count, seed):
-    """`count` mutants of the sound files of this word in `folder`, by their numbers; a third of them drawn by hypothesis."""
+def data_file_of(path):
+    """Return the file beside a sound header that holds its voxels, None if they lie in the same file."""
+    return next((other for other in path.parent.glob(f'{path.stem}.*') if other.name != path.name), None)
+
+
+def is_compressed(name):
+    return '-packed' in name or name.endswith('.gz')
+
+
+def volume_mutants(folder, word, sound, sound_folder, count, seed):
+    """Write `count` mutants of the sound files of this word, by their numbers; hypothesis draws a third of them.
+
+    Returns the mutants, the name of the sound file that each was made of, and the set of those of which only compressed
+    voxels were changed. A mutant in two files has a folder of its own.
+    """
     rng = np.random.default_rng([seed, len(word)])
     folder.mkdir(parents=True)
     kinds = [name for name in sound if name.startswith(word if word == 'label' else ('ct', 'float'))]
     drawn = mutate.nifti_mutants(int16_nifti(sound, word), seed, count // 3)
-    files = []
+    files, sound_of, flipped = [], {}, set()
     for number in range(count):
         if number % 3 == 0 and drawn:
             ending, data = drawn.pop()
+            files.append(folder / f'{number}{ending}')
+            files[-1].write_bytes(data)
+            sound_of[files[-1]] = f'{word}.nii'
+            continue
+        name = kinds[rng.integers(len(kinds))]
+        data_file = data_file_of(sound_folder / name) if name.endswith(PAIRS) else None
+        files.append(folder / str(number) / name if data_file else folder / f'{number}{name[name.index(".") :]}')
+        files[-1].parent.mkdir(exist_ok=True)
+        sound_of[files[-1]] = name
+        header, voxels = sound[name], data_file.read_bytes() if data_file else b''
+        if is_compressed(name) and rng.random() < 0.4:
+            flipped.add(files[-1])
+            if data_file:
+                voxels = mutate.payload_flipped(data_file.name, voxels, rng)
+            else:
+                header = mutate.payload_flipped(name, header, rng)
+        elif data_file and rng.random() < 0.2:
+            voxels = mutate.bytes_mutated(voxels, rng, len(voxels))
         else:
-            name = kinds[rng.integers(len(kinds))]
-            ending, data = name[name.index('.') :], mutate.volume_mutated(name, sound[name], rng)
-        files.append(folder / f'{number}{ending}')
-        files[-1].write_bytes(data)
-    return files
+            header = mutate.volume_mutated(name, header, rng)
+        files[-1].write_bytes(header)
+        if data_file:
+            files[-1].with_name(data_file.name).write_bytes(voxels)
+    return files, sound_of, flipped
+
+
+def add_misreadings(row, files, sound_of, flipped, sound_folder, keep, clock):
+    """Compare what was read with independent readings, and count what differs from all of them as faults.
+
+    The readings are those of SimpleITK and nibabel in a process of its own, which may crash or refuse, and that of the
+    sound file, which alone counts where only compressed voxels were changed: a checksum must notice each change.
+    """
+    read = [path for path in files if ours_of(path).exists()]
+    through_readers(Row('references'), 'references', [path for path in read if path not in flipped], keep, clock)
+    # SimpleITK does not read NIfTI-2
+    identity = {'spacing': SPACING, 'origin': (0, 0, 0), 'direction': np.eye(3).ravel()}
+    sound = {name: identity | itk_reading(sound_folder / name) for name in set(sound_of.values())}
+    compared = 0
+    for path in read:
+        ours, references = np.load(ours_of(path)), [sound[sound_of[path]]]
+        if reference_of(path).exists():
+            references.append(dict(np.load(reference_of(path))))
+        elif path not in flipped:
+            continue
+        compared += 1
+        for name in ours:
+            if not any(agrees(ours[name], wanted) for r in references for key, wanted in r.items() if name in key):
+                add(row, path, 'altered voxels' if path in flipped else f'{name} differs from every reference', keep)
+                row.tried -= 1
+                break
+    row.remark += f'; {compared:,} of them compared'
+    flips_read = sum(path in flipped for path in read)
+    row.remark += (
+        f'; {len(flipped):,} with flipped bits: {flips_read:,} read as before, {len(flipped) - flips_read:,} refused'
+    )
+
+
+def agrees(ours, wanted):
+    return ours.shape == np.shape(wanted) and np.allclose(ours, wanted, 1e-5, 1e-4, True)
+
+
+def itk_reading(path):
+    """Return the values (z, y, x) and the geometry of a volume as SimpleITK reads them, and the values as nibabel does.
+
+    What one of the two refuses is left out; raises RuntimeError if nothing is left.
+    """
+    found = {}
+    try:
+        image = sitk.ReadImage(str(path))
+        found['array'] = sitk.GetArrayFromImage(image)
+        found.update(spacing=image.GetSpacing(), origin=image.GetOrigin(), direction=image.GetDirection())
+    except RuntimeError:
+        pass
+    try:
+        found['nibabel array'] = np.asarray(nibabel.load(path).dataobj).T
+    except Exception:  # whatever nibabel raises about a malformed file, it gives no reading to compare with
+        pass
+    if not found:
+        raise RuntimeError(f'{path}: neither SimpleITK nor nibabel reads it')
+    return found
+
+
+def ours_of(path):
+    return path.with_name(f'{path.name}.ours.npz')
+
+
+def reference_of(path):
+    return path.with_name(f'{path.name}.reference.npz')
 
 
 def int16_nifti(sound, word):
@@ -76,7 +182,7 @@ def int16_nifti(sound, word):
 
 
 def through_readers(row, kind, files, keep, clock):
-    """Files through worker.py; a process that dies or hangs is known by the file that it had begun, and the next goes on behind it."""
+    """Read files in worker.py; if it dies or hangs, the file that it had begun is at fault and a new process goes on behind it."""
     files, outcomes = list(files), Counter()
     while files and not clock.over():
         process = subprocess.Popen(
@@ -141,7 +247,10 @@ def digest(folder):
 
 
 class Consumer:
-    """A script that takes a folder of mutants as cases. `lay`: puts a mutant as case number i; `done`: was the case written?"""
+    """A script that takes a folder of mutants as cases.
+
+    `lay` puts a mutant as case number i; `done` tells whether the case was written.
+    """
 
     def __init__(self, what, script, lay, done, **overrides):
         self.what, self.script, self.lay, self.done, self.overrides = what, script, lay, done, overrides
@@ -200,7 +309,7 @@ def consumers(sound, module):
 
 
 def through_script(row, consumer, mutants, word, sound, folder, keep, clock):
-    """Mutants as the cases of one run between two sound cases; a run that ends badly is halved until the mutant is found."""
+    """Run a script on mutants between two sound cases; if it ends badly, halve the mutants until the culprit is found."""
     if clock.over() or not mutants:
         return
     folder.mkdir(parents=True)
@@ -346,7 +455,7 @@ WRONG = [
 
 
 def state_mutants(file, count, rng):
-    """Mutants of a training's last.pth that torch can read and no training can have written, one in four of its bytes: (name, bytes)."""
+    """Yield (name, bytes) of mutants of a last.pth: contents that no training writes, and one in four with mutated bytes."""
     data, state = file.read_bytes(), torch.load(file, weights_only=True)
     places = list(leaves(state))
     depths = sorted({len(place) for place in places})
@@ -365,7 +474,7 @@ def state_mutants(file, count, rng):
 
 
 def small_states(folder, count, seed):
-    """Mutants of the state of a training of one layer, each as last.pth in a folder of its own; and a file that none of them may touch."""
+    """Write mutants of the state of a small training, each as last.pth in its own folder, and a file that none may touch."""
     folder.mkdir(parents=True)
     (folder / 'sound.txt').write_text('not ours')
     network = torch.nn.Linear(3, 2)
@@ -454,15 +563,18 @@ def part(base, folder, keep, clock, seed, short):
     (folder / 'sound').mkdir(parents=True)
     sound = sound_files(folder / 'sound')
     many, some, few = (150, 24, 0) if short else (2400, 600, 30)
-    read = Row('malformed volumes (.nii, .nii.gz, .nrrd, .mha) through the readers', wanted=many)
+    read = Row('malformed volumes of all formats through the readers', wanted=many)
     checks, texts = (
         Row('malformed checkpoints through the reader', wanted=many // 4),
         Row('malformed settings files', wanted=many // 4),
     )
     states = Row('malformed states of a training, resumed from', wanted=many // 4)
-    ct = volume_mutants(folder / 'ct', 'ct', sound, many - many // 4, seed)
-    label = volume_mutants(folder / 'label', 'label', sound, many // 4, seed)
+    ct, ct_sound, ct_flipped = volume_mutants(folder / 'ct', 'ct', sound, folder / 'sound', many - many // 4, seed)
+    label, label_sound, label_flipped = volume_mutants(
+        folder / 'label', 'label', sound, folder / 'sound', many // 4, seed
+    )
     through_readers(read, 'volumes', ct + label, keep, clock)
+    add_misreadings(read, ct + label, ct_sound | label_sound, ct_flipped | label_flipped, folder / 'sound', keep, clock)
     through_readers(checks, 'checkpoints', checkpoint_mutants(folder / 'checkpoints', many // 4, seed), keep, clock)
     through_readers(texts, 'settings', settings_mutants(folder / 'settings', many // 4, seed), keep, clock)
     through_readers(states, 'states', small_states(folder / 'states', many // 4, seed), keep, clock)

@@ -1,4 +1,7 @@
-"""Spoiled files: bytes at random, text headers by their tokens, NIfTI headers field by field. The same seed gives the same files."""
+"""Malformed files: random bytes, tokens of text headers, fields of NIfTI headers, flipped bits of compressed voxels.
+
+The same seed gives the same files.
+"""
 
 import gzip
 import struct
@@ -22,7 +25,8 @@ INTERESTING = [
 INTERESTING += [value[::-1] for value in INTERESTING if len(value) > 1]
 TOKENS = [
     *b"""0 -1 1 2 4 65536 2147483648 99999999999999999999 1e400 1e-300 -0.0 nan inf -inf (1,0,0) (nan,nan,nan) True False none
-    raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block big domain vector 3-color
+    raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block big domain
+    vector 3-color
     MET_DOUBLE MET_LONG_LONG MET_UCHAR_ARRAY MET_STRING left-posterior-superior \xff\xfe""".split(),
     b'',
     b'\0',
@@ -60,7 +64,7 @@ def bytes_mutated(data, rng, header):
 
 
 def text_mutated(data, rng, end):
-    """1 to 3 lines or tokens of a text header (up to the bytes `end`) dropped, doubled, swapped or replaced."""
+    """Drop, double, swap or replace 1 to 3 lines or tokens of a text header, which ends at the bytes `end` if it has them."""
     head, mark, body = data.partition(end)
     lines = head.split(b'\n')
     for _ in range(rng.integers(1, 4)):
@@ -81,14 +85,29 @@ def text_mutated(data, rng, end):
     return b'\n'.join(lines) + mark + body
 
 
+ENDS_OF_HEADERS = {'.nrrd': b'\n\n', '.mha': b'ElementDataFile = LOCAL\n'}
+
+
 def volume_mutated(name, data, rng):
-    """A mutant of a sound volume file, by its kind."""
+    """Return a mutant of a sound volume file: of its header if the voxels lie in another file."""
     if name.endswith('.gz') and rng.random() < 0.7:
-        return gzip.compress(bytes_mutated(gzip.decompress(data), rng, 400), 1)
-    end = {'.nrrd': b'\n\n', '.mha': b'ElementDataFile = LOCAL\n'}.get(name[name.rindex('.') :])
-    if end and rng.random() < 0.6:
-        return text_mutated(data, rng, b'' if not end in data else end)
-    return bytes_mutated(data, rng, 400)
+        return gzip.compress(bytes_mutated(gzip.decompress(data), rng, 560), 1)
+    ending = name[name.rindex('.') :]
+    if ending in ENDS_OF_HEADERS and rng.random() < 0.6:
+        return text_mutated(data, rng, ENDS_OF_HEADERS[ending])
+    if ending in ('.nhdr', '.mhd') and rng.random() < 0.8:
+        return text_mutated(data, rng, b'no end of a header')
+    return bytes_mutated(data, rng, 560)
+
+
+def payload_flipped(name, data, rng):
+    """Flip 1 to 3 bits of the compressed voxels of a file, which begin behind its header if it has one."""
+    ending, data = name[name.rindex('.') :], bytearray(data)
+    end = ENDS_OF_HEADERS.get(ending)
+    first = data.index(end) + len(end) if end else 0
+    for _ in range(rng.integers(1, 4)):
+        data[int(rng.integers(first, len(data)))] ^= 1 << int(rng.integers(8))
+    return bytes(data)
 
 
 FIELDS = {

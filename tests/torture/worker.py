@@ -1,6 +1,7 @@
-"""Takes files through the real readers, one after the other, and tells of each how it ended: a line of JSON before and one after.
+"""Read files with the real readers, one after the other, and print a line of JSON before each and one after it.
 
-python tests/torture/worker.py volumes|checkpoints|states|settings     with a JSON list of files on standard input
+python tests/torture/worker.py volumes|references|checkpoints|states|settings     with a JSON list of files on standard
+input
 """
 
 import json
@@ -16,15 +17,30 @@ from utilities.base.errors import InputError, one_line
 
 
 def volumes():
+    """Read volumes with our readers; what was read is left beside the file, to be compared."""
+    import numpy as np
+
     from utilities.volumes.read_write import SliceReader, read_ct, read_header, read_label, read_volume
 
     def through(path):
         shape, _ = read_header(path)
-        if '.nii' in path.name:
-            SliceReader(path).read(0, min(2, shape[0]))
-        read_volume(path), read_ct(path, -200, 200), read_label(path)
+        first_slices = SliceReader(path).read(0, min(2, shape[0]))
+        array, geometry = read_volume(path)
+        if not np.array_equal(first_slices, array[:2], equal_nan=True):
+            raise AssertionError('the slices are not those of the volume')
+        read_ct(path, -200, 200), read_label(path)
+        np.savez(path.with_name(f'{path.name}.ours.npz'), array=array, **vars(geometry))
 
     return through
+
+
+def references():
+    """Read volumes with SimpleITK and nibabel; what was read is left beside the file, to be compared."""
+    import numpy as np
+
+    from tests.torture.mutants import itk_reading
+
+    return lambda path: np.savez(path.with_name(f'{path.name}.reference.npz'), **itk_reading(path))
 
 
 def checkpoints():
@@ -88,7 +104,13 @@ def forget_peak():
 
 
 def main():
-    through = {'volumes': volumes, 'checkpoints': checkpoints, 'states': states, 'settings': settings}[sys.argv[1]]()
+    through = {
+        'volumes': volumes,
+        'references': references,
+        'checkpoints': checkpoints,
+        'states': states,
+        'settings': settings,
+    }[sys.argv[1]]()
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
     for name in json.load(sys.stdin):
         print(json.dumps({'file': name}), flush=True)

@@ -12,7 +12,7 @@ from utilities.volumes.formats import ENDINGS, ending, read_file_header, stem
 
 @dataclass(frozen=True)
 class Case:
-    """A CT and its label, None if there is none; `spacing` (x, y, z) in mm replaces that of headers that are wrong, None if none is."""
+    """A CT with its label, if it has one, and its true `spacing` (x, y, z) in mm, if the headers give a wrong one."""
 
     ct: Path
     label: Path | None
@@ -72,7 +72,7 @@ def find_volumes(folder: Path | str, parameter: str) -> dict[str, Path]:
 
 
 def list_volumes(folder: Path | str) -> dict[str, Path]:
-    """Return the volumes of a folder as {name without ending: path}, numbers in natural order; hidden files are left out.
+    """Return the volumes of a folder, but no hidden files, as {name without ending: path} in natural order.
 
     Raises InputError if two files differ only by their ending.
     """
@@ -91,7 +91,9 @@ def find_cases(
     label_folder: Path | str,
     spacing_override: Mapping[str, Sequence[float]] = {},
 ) -> list[Case]:
-    """Return every CT of a folder with its label: volume-N -> segmentation-N, whatever the two endings, else the CT's own name.
+    """Return every CT of a folder with its label.
+
+    The label of volume-N is segmentation-N, whatever the two endings; that of any other CT has the CT's own name.
 
     CTs and labels may lie in one folder, as LiTS is distributed: what is called segmentation is not a CT.
 

@@ -16,8 +16,8 @@ MAX_HU = (
 def check_header(case: Case, is_label_wanted: bool, grid_tolerance: float) -> list[str]:
     """Return warnings about a case, from its headers alone; no voxel is read.
 
-    Raises InputError for what makes it unusable: a file that cannot be read, no label though one is wanted, or a label whose corners lie
-    more than grid_tolerance (mm) from those of the CT.
+    Raises InputError for what makes it unusable: a file that cannot be read, no label though one is wanted, or a label
+    whose corners lie more than grid_tolerance (mm) from those of the CT.
     """
     shape, geometry = read_header(case.ct, case.spacing)
     if case.label:
@@ -27,7 +27,8 @@ def check_header(case: Case, is_label_wanted: bool, grid_tolerance: float) -> li
     warnings = []
     if geometry.spacing == (1, 1, 1) and shape[1:] == (512, 512):
         warnings.append(
-            'a spacing of 1 x 1 x 1 mm at 512 x 512 pixels is wrong (3DIRCADb in LiTS); give the true one in spacing_override'
+            'a spacing of 1 x 1 x 1 mm at 512 x 512 pixels is wrong (3DIRCADb in LiTS); '
+            'give the true one in spacing_override'
         )
     if orientation(geometry)[2] not in 'SI':
         warnings.append(f'its slices are not axial (x, y and z run to {orientation(geometry)})')
@@ -35,7 +36,7 @@ def check_header(case: Case, is_label_wanted: bool, grid_tolerance: float) -> li
 
 
 def orientation(geometry: Geometry) -> str:
-    """Return the directions that x, y and z run to, each the nearest of left, right, anterior, posterior, superior, inferior: 'LPS'."""
+    """Return where x, y and z run to, such as 'LPS': to the left, to posterior, to superior."""
     return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(geometry.direction)
 
 
@@ -51,7 +52,10 @@ def check_hu(low: float, high: float) -> tuple[list[str], list[str]]:
 
 
 def check_label(label: np.ndarray) -> tuple[list[str], list[str], np.ndarray]:
-    """Return errors and warnings about a label (z, y, x), and the number of liver voxels (above 0 when rounded) of each slice."""
+    """Return errors and warnings about a label (z, y, x), and the number of liver voxels in each of its slices.
+
+    A voxel is liver if its value, rounded, is above 0.
+    """
     other_labels, liver, is_on_edge = set(), np.zeros(len(label), int), False
     for number, image in enumerate(label):
         others = image[(image != 0) & (image != 1) & (image != 2)]

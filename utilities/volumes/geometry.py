@@ -26,7 +26,7 @@ class Geometry:
         return np.asarray(self.origin) + np.asarray(self.direction).reshape(3, 3) @ scaled
 
     def resampled(self, old_shape: Sequence[int], new_shape: Sequence[int]) -> 'Geometry':
-        """Return the geometry after a zoom from old_shape to new_shape (z, y, x) that keeps the first and the last voxels in place."""
+        """Return the geometry after a zoom of old_shape to new_shape (z, y, x), which keeps the end voxels in place."""
         factors = [
             (old - 1) / (new - 1) if new > 1 and old > 1 else old / new for old, new in zip(old_shape, new_shape)
         ]
@@ -70,7 +70,10 @@ def require_same_grid(
 
 
 def patient_view(array: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Return a view of the array (z, y, x) whose z runs up, y to the back and x to the patient's left; oblique axes stay oblique."""
+    """Return a view of the array (z, y, x) whose z runs up, y to the back and x to the patient's left.
+
+    Axes are flipped but not rotated, so oblique ones stay oblique.
+    """
     signs = np.asarray(geometry.direction).reshape(3, 3).diagonal()[::-1]
     return array[tuple(slice(None, None, -1) if sign < 0 else slice(None) for sign in signs)]
 

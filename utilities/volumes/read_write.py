@@ -30,8 +30,8 @@ Spacing = tuple[float, float, float]
 def read_header(path: Path, spacing: Spacing | None = None) -> tuple[tuple[int, int, int], Geometry]:
     """Return shape (z, y, x) and geometry of a volume; `spacing` (x, y, z) in mm, if given, replaces the header's.
 
-    Raises InputError for what is not a 3D volume, and for a geometry that no CT has: a spacing that is not finite and above 0, a volume of
-    more than 5 m, axes that are not at right angles.
+    Raises InputError for what is not a 3D volume, and for a geometry that no CT has: a spacing that is not finite and
+    above 0, a volume of more than 5 m, axes that are not at right angles.
     """
     header = read_file_header(path)
     return header.shape, geometry_of(path, header, spacing)
@@ -43,8 +43,8 @@ def geometry_of(path: Path, header: Header, spacing: Spacing | None) -> Geometry
     extent = [s * n for s, n in zip(spacing, reversed(header.shape))]
     if not all(s >= MIN_SPACING and e <= MAX_EXTENT for s, e in zip(spacing, extent)):
         raise InputError(
-            f'{path}: wanted a spacing of {MIN_SPACING:g} mm or more, and {MAX_EXTENT:g} mm from end to end or less, got '
-            f'{rounded(spacing)} mm (x, y, z); spacing_override = {{{stem(path)!r}: [x, y, z]}} gives the true one'
+            f'{path}: wanted a spacing of {MIN_SPACING:g} mm or more, and {MAX_EXTENT:g} mm from end to end or less, '
+            f'got {rounded(spacing)} mm (x, y, z); spacing_override = {{{stem(path)!r}: [x, y, z]}} gives the true one'
         )
     if not all(abs(v) <= MAX_ORIGIN for v in header.origin):
         raise InputError(f'{path}: wanted an origin within {MAX_ORIGIN:g} mm, got {rounded(header.origin)}')
@@ -59,7 +59,8 @@ def geometry_of(path: Path, header: Header, spacing: Spacing | None) -> Geometry
 def read_volume(path: Path, spacing: Spacing | None = None) -> tuple[np.ndarray, Geometry]:
     """Return the values (z, y, x) and the geometry of a volume, as in read_header.
 
-    The dtype is the file's, or float32 if the file scales its values. Raises InputError for what is not a finite 3D volume.
+    The dtype is the file's, or float32 if the file scales its values. Raises InputError for what is not a finite 3D
+    volume.
     """
     header = read_file_header(path)
     geometry = geometry_of(path, header, spacing)
@@ -141,7 +142,7 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 
 def is_short(path: Path, size: int) -> bool:
-    """Tell whether a NIfTI file just written holds less than `size` bytes; of a .nii.gz only its length modulo 2^32 is known."""
+    """Tell whether a NIfTI file just written holds less than `size` bytes; a .nii.gz says its length modulo 2^32."""
     file_size = path.stat().st_size
     if ending(path) == '.nii':
         return file_size < size

@@ -40,7 +40,7 @@ def assert_read_as_by_itk(path):
 
 
 def change_text_header(path, old, new):
-    """Replace the regular expression `old` by the bytes `new` in the header of an uncompressed text format, which must change."""
+    """Replace the regular expression `old` by the bytes `new` in the header of an uncompressed text format."""
     data = path.read_bytes()
     size = len(data) - ARRAY.nbytes if path.suffix in ('.nrrd', '.mha') else len(data)
     header, count = re.subn(old, new, data[:size])

@@ -26,5 +26,8 @@ def format_of(path: Path) -> VolumeFormat:
 
 
 def read_file_header(path: Path) -> Header:
-    """Return what the header of a file says, checked against the file's size. Raises InputError for what is not a 3D volume."""
+    """Return what the header of a file says, checked against the file's size.
+
+    Raises InputError for what is not a 3D volume.
+    """
     return format_of(path).read_header(path)

@@ -1,4 +1,6 @@
-"""MetaImage files: .mha, and .mhd whose voxels lie in another file. The parser is ours, since no light library reads the format.
+"""MetaImage files: .mha, and .mhd whose voxels lie in another file.
+
+The parser is ours, since no light library reads the format.
 
 Source: itk.org/Wiki/MetaIO/Documentation.
 """
@@ -91,7 +93,10 @@ def parse_fields(header: bytes) -> dict[str, str]:
 
 
 def numbers(fields: dict[str, str], name: str, kind: type, count: int | None = None) -> list:
-    """Return the `count` numbers of a field, as int or float. Raises ValueError if it has not so many, or one that is too long."""
+    """Return the `count` numbers of a field, as int or float.
+
+    Raises ValueError if it has not so many, or one that is too long.
+    """
     words = fields.get(name, '').split()
     if not words or len(words) != (count or len(words)) or max(map(len, words)) > MAX_DIGITS:
         raise ValueError(f'wanted {count or "some"} numbers as {name}, got {fields.get(name, "none")[:80]!r}')

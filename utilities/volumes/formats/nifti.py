@@ -25,6 +25,8 @@ from utilities.volumes.formats.shared import (
 
 DTYPES = {2: 'u1', 4: 'i2', 8: 'i4', 16: 'f4', 64: 'f8', 256: 'i1', 512: 'u2', 768: 'u4', 1024: 'i8', 1280: 'u8'}
 UNITS = {1: 1000.0, 3: 0.001}  # xyzt_units of metre and micrometre -> mm
+MAX_POSITION = 1e6  # mm
+MIN_COLUMN = 1e-6  # mm; least length of a column of an sform that is taken
 MAX_OFFSET = 2**26  # bytes before the voxels, which hold the header and its extensions
 
 
@@ -78,29 +80,29 @@ def parse_fields(block: bytes) -> Nifti1Header:
 def parse_geometry(fields: Nifti1Header) -> tuple[tuple, tuple, tuple]:
     """Return spacing, origin and direction in SimpleITK's axes (LPS), mm: NIfTI's x and y (RAS) change their signs."""
     pixdim = fields['pixdim'].astype(float)
-    with np.errstate(all='ignore'):  # what is not finite is refused with the geometry
+    with np.errstate(all='ignore'):
         sform = fields.get_sform() if fields['sform_code'] > 0 else None
-        affine = (
-            choose_affine(sform, qform_of(fields, pixdim), fields['sform_code'])
-            * np.array([-1.0, -1.0, 1.0, 1.0])[:, None]
-        )
+        qform = qform_of(fields, pixdim) if fields['qform_code'] > 0 else None
+        for form in (sform, qform):
+            if form is not None and not (np.abs(form) <= MAX_POSITION).all():
+                raise ValueError('position or direction are not finite, or out of range')
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ choose_affine(sform, qform, fields['sform_code'])
         axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     unit = UNITS.get(fields['xyzt_units'].item() & 7, 1.0)
     return floats(pixdim[1:4] * unit), floats(affine[:3, 3] * unit), floats(axes)
 
 
-def qform_of(fields: Nifti1Header, pixdim: np.ndarray) -> np.ndarray | None:
-    """Return the affine (4, 4) of the quaternion, the offset and pixdim; None if the qform is not coded.
+def qform_of(fields: Nifti1Header, pixdim: np.ndarray) -> np.ndarray:
+    """Return the affine (4, 4) of the quaternion, the offset and pixdim.
 
-    nibabel's get_qform refuses quaternions that rounding made a little longer than 1, and pixdim below 0; ITK reads both.
+    nibabel's get_qform refuses a quaternion that rounding made a little longer than 1, and a pixdim below 0; ITK reads
+    both.
     """
-    if fields['qform_code'] <= 0:
-        return None
     vector = np.array([fields[f'quatern_{name}'] for name in 'bcd'], float)
     rest = 1 - vector @ vector
     # A vector of length 1 or, by rounding, more is a rotation by 180 degrees.
     quaternion = [0, *vector / np.linalg.norm(vector)] if rest < 1e-7 else [math.sqrt(rest), *vector]
-    spacing = np.where((pixdim[1:4] > 0) & np.isfinite(pixdim[1:4]), pixdim[1:4], 1)
+    spacing = np.where((pixdim[1:4] > 0) & (pixdim[1:4] <= MAX_POSITION), pixdim[1:4], 1)
     spacing[2] *= -1 if pixdim[0] < 0 else 1
     offset = [fields[f'qoffset_{name}'] for name in 'xyz']
     return from_matvec(quat2mat(quaternion) * spacing, offset).astype(np.float32).astype(float)
@@ -109,15 +111,16 @@ def qform_of(fields: Nifti1Header, pixdim: np.ndarray) -> np.ndarray | None:
 def choose_affine(sform: np.ndarray | None, qform: np.ndarray | None, sform_code: int) -> np.ndarray:
     """Return the affine that says where the voxels lie, as ITK 5.4 chooses between the two.
 
-    Of the sform the axes must be at right angles. It is taken if there is no qform, if its code is 1 (scanner), or if the two agree up
-    to the signs of the axes; else the qform is. Where neither is coded, the axes are those of SimpleITK and the origin is 0.
-    Raises ValueError if there is only an sform that cannot be taken.
+    Of the sform the axes must be at right angles. It is taken if there is no qform, if its code is 1 (scanner), or if
+    the two agree up to the signs of the axes; else the qform is. Where neither is coded, the axes are those of
+    SimpleITK and the origin is 0. Raises ValueError if there is only an sform that cannot be taken.
     """
     if sform is None:
         return np.diag([-1.0, -1.0, 1.0, 1.0]) if qform is None else qform
     lengths = np.linalg.norm(sform[:3, :3], axis=0)
     axes = sform[:3, :3] / lengths
-    if np.abs(axes @ axes.T - np.eye(3)).max() <= 1e-4 and (qform is None or sform_code == 1 or agree(sform, qform)):
+    is_orthonormal = lengths.min() >= MIN_COLUMN and np.abs(axes @ axes.T - np.eye(3)).max() <= 1e-4
+    if is_orthonormal and (qform is None or sform_code == 1 or agree(sform, qform)):
         return sform
     if qform is None:
         raise ValueError(
@@ -127,6 +130,6 @@ def choose_affine(sform: np.ndarray | None, qform: np.ndarray | None, sform_code
 
 
 def agree(sform: np.ndarray, qform: np.ndarray) -> bool:
-    """Tell whether two affines have the same origin and the same axes, whose signs may differ: ITK 5.4 does not compare them."""
+    """Tell whether two affines have the same origin and, up to their signs, the same axes."""
     signs = np.append(np.sign((sform * qform)[:3, :3].sum(0)), 1)
     return bool((np.abs(sform * signs - qform) <= [1e-5, 1e-5, 1e-5, 1e-4]).all())

@@ -98,7 +98,8 @@ def parse_geometry(fields: dict) -> tuple[tuple, tuple, tuple]:
     if 'spaceorigin' in fields:
         origin = np.reshape(fields['spaceorigin'], 3) * signs
     elif 'spacedirections' not in fields and np.isfinite(fields.get('axismins', np.nan)).all():
-        # The least position along an axis is that of the border of its first voxel, unless the axis is centred on nodes.
+        # The least position along an axis is that of the border of its first voxel, unless the axis is centred on
+        # nodes.
         is_node = np.array([c.lower() == 'node' for c in fields.get('centerings', ['cell'] * 3)])
         origin = np.reshape(fields['axismins'], 3) + np.where(is_node, 0, spacing / 2)
     return floats(spacing), floats(origin), floats(axes.T)

@@ -1,7 +1,8 @@
 """What the formats share: the description of a file, the checks of what it promises, and the reading of its voxels.
 
-A file is never trusted: its header is compared with its size and with the memory of this machine before memory is allocated for the
-voxels, compressed data are expanded only as far as the header promises, and their checksums are compared.
+A file is never trusted: its header is compared with its size and with the memory of this machine before memory is
+allocated for the voxels, compressed data are expanded only as far as the header promises, and their checksums are
+compared.
 """
 
 import math
@@ -51,20 +52,26 @@ class Header:
 
 
 class VolumeFormat:
-    """Base class of the formats. A format whose voxels are one run of bytes only defines `endings` and `parse_header`."""
+    """Base class of the formats.
+
+    A format whose voxels are one run of bytes only defines `endings` and `parse_header`.
+    """
 
     endings: tuple[str, ...] = ()  # of the file that is listed as the volume, in lower case
     header_size = MAX_TEXT_HEADER  # the first bytes of a file, which parse_header needs
 
     def parse_header(self, path: Path, beginning: bytes) -> Header:
-        """Return the header of a file that begins with these bytes. Raises ValueError if it is not one of this format."""
+        """Return the header of a file that begins with these bytes.
+
+        Raises ValueError if it is not one of this format.
+        """
         raise NotImplementedError
 
     def read_header(self, path: Path) -> Header:
         """Return the header of a file.
 
-        Raises InputError for a file that cannot be read, is not a 3D volume of real numbers, or holds fewer bytes than its header
-        promises, and for voxels that need more than half of this machine's memory.
+        Raises InputError for a file that cannot be read, is not a 3D volume of real numbers, or holds fewer bytes than
+        its header promises, and for voxels that need more than half of this machine's memory.
         """
         beginning = read_beginning(path, self.header_size)
         try:
@@ -80,7 +87,8 @@ class VolumeFormat:
     def read_voxels(self, header: Header) -> np.ndarray:
         """Return the stored values (z, y, x). Raises OSError, EOFError or zlib.error if the file is damaged."""
         if not header.is_compressed:
-            # There is no memory map: if another program shortens the file meanwhile, that must be an error and not a crash.
+            # There is no memory map: if another program shortens the file meanwhile, that must be an error and not
+            # a crash.
             return self.read_slices(header, 0, header.shape[0])
         array = np.empty(header.shape, header.dtype)
         with open(header.data_path, 'rb') as file:
@@ -89,7 +97,10 @@ class VolumeFormat:
         return array
 
     def read_slices(self, header: Header, first: int, last: int) -> np.ndarray:
-        """Return the slices first to last - 1 (z, y, x) of an uncompressed file. Raises OSError or EOFError if it is too short."""
+        """Return the slices first to last - 1 (z, y, x) of an uncompressed file.
+
+        Raises OSError or EOFError if it is too short.
+        """
         _, y, x = header.shape
         offset = header.start + first * y * x * header.dtype.itemsize
         array = np.fromfile(header.data_path, header.dtype, (last - first) * y * x, offset=offset)
@@ -99,7 +110,10 @@ class VolumeFormat:
 
 
 def read_beginning(path: Path, size: int) -> bytes:
-    """Return the first `size` bytes of a file, fewer if it is shorter. Raises InputError if it has no content of its own."""
+    """Return the first `size` bytes of a file, fewer if it is shorter.
+
+    Raises InputError if it has no content of its own.
+    """
     try:
         str(path).encode()
         with open(path, 'rb') as file:
@@ -116,7 +130,7 @@ def read_beginning(path: Path, size: int) -> bytes:
 
 
 def check_size(path: Path, header: Header, size: int) -> None:
-    """Raise InputError if the header promises more than `size` bytes of its data file, or half of the memory, can hold."""
+    """Raise InputError if a header promises more than its data file of `size` bytes, or half of the memory, can hold."""
     available = max(0, size - header.start)
     expanded = available * MAX_EXPANSION if header.is_compressed else available
     if header.skip + header.bytes > expanded:
@@ -126,8 +140,8 @@ def check_size(path: Path, header: Header, size: int) -> None:
         )
     if header.bytes > MACHINE_MEMORY / 2:
         raise InputError(
-            f'{path}: its header promises {header.bytes:,} bytes of voxels, more than half of the memory of this machine '
-            f'({MACHINE_MEMORY:,} bytes)'
+            f'{path}: its header promises {header.bytes:,} bytes of voxels, more than half of the memory '
+            f'of this machine ({MACHINE_MEMORY:,} bytes)'
         )
 
 
@@ -143,7 +157,10 @@ def find_data_file(path: Path, name: str) -> Path:
 
 
 def shape_of(dimensions: int, sizes: list[int]) -> tuple[int, int, int]:
-    """Return the shape (z, y, x) for the sizes (x, y, z) in a header. Raises ValueError unless they are three, all above 0."""
+    """Return the shape (z, y, x) for the sizes (x, y, z) in a header.
+
+    Raises ValueError unless they are three, all above 0.
+    """
     if dimensions != 3 or len(sizes) != 3 or min(sizes) < 1:
         sizes = ' x '.join(map(str, sizes))[:80]
         raise ValueError(f'wanted a 3D volume of 1 voxel or more along each axis, got {dimensions}D of size {sizes}')
@@ -151,7 +168,10 @@ def shape_of(dimensions: int, sizes: list[int]) -> tuple[int, int, int]:
 
 
 def one_of(name: str, text: str, values: dict):
-    """Return what `values` holds for the text of a field in lower case. Raises ValueError, which names the field, if nothing."""
+    """Return what `values` holds for the text of a field in lower case.
+
+    Raises ValueError, which names the field, if nothing.
+    """
     if text.lower() not in values:
         raise ValueError(f'wanted {name} as one of {", ".join(list(values)[:12])}, got {text[:80]!r}')
     return values[text.lower()]
@@ -164,9 +184,9 @@ def floats(values) -> tuple[float, ...]:
 def decompress(file: BinaryIO, skip: int, memory: memoryview) -> None:
     """Fill `memory` from gzip or zlib data, behind their first `skip` decompressed bytes.
 
-    Several gzip members are read as one, as pigz and bgzip write them. A member that holds more than the voxels is decompressed to
-    its end, since only there its checksum shows whether the voxels are sound, but never further than MAX_TRAILING bytes.
-    Raises EOFError if the data hold too little or far too much, and zlib.error if they are damaged.
+    Several gzip members are read as one, as pigz and bgzip write them. A member that holds more than the voxels is
+    decompressed to its end, since only there its checksum shows whether the voxels are sound, but never further than
+    MAX_TRAILING bytes. Raises EOFError if the data hold too little or far too much, and zlib.error if they are damaged.
     """
     stream, filled, data = zlib.decompressobj(47), -skip, b''
     while True:

@@ -77,7 +77,7 @@ def random_members(rng):
 
 
 def assert_geometry_is_that_of_itk(path):
-    """Compare with SimpleITK's reading of a header; unlike the readers it does not check units, so spacings may be of any size."""
+    """Compare with SimpleITK's reading of a header; a spacing that no CT has is overridden."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -146,12 +146,12 @@ NAN, INF = float('nan'), float('inf')
         ({'pixdim': (1, 0.7, INF, 2.5, 0, 0, 0, 0)}, 'spacing'),
         ({'pixdim': (1, 0.7, 1, 1e30, 0, 0, 0, 0)}, 'spacing'),
         ({'pixdim': (1, 0.7, 1, 1e-30, 0, 0, 0, 0)}, 'spacing'),
-        ({'qform': (0, 0, 0, NAN, 2, 3)}, 'origin within'),
-        ({'qform': (0, 0, 0, 1e30, 2, 3)}, 'origin within'),
-        ({'qform': (NAN, 0, 0, 1, 2, 3)}, 'right angles'),
-        ({'qform': (INF, 0, 0, 1, 2, 3)}, 'right angles'),
-        ({'codes': (0, 1), 'sform': (INF,) * 12}, 'orthonormal'),
-        ({'codes': (0, 1), 'sform': (1, 0, 0, NAN, 0, 1, 0, 0, 0, 0, 1, 0)}, 'origin within'),
+        ({'qform': (0, 0, 0, NAN, 2, 3)}, 'finite'),
+        ({'qform': (0, 0, 0, 1e30, 2, 3)}, 'out of range'),
+        ({'qform': (NAN, 0, 0, 1, 2, 3)}, 'finite'),
+        ({'qform': (INF, 0, 0, 1, 2, 3)}, 'finite'),
+        ({'codes': (1, 1), 'sform': (INF,) * 12}, 'finite'),
+        ({'codes': (1, 1), 'sform': (1, 0, 0, NAN, 0, 1, 0, 0, 0, 0, 1, 0)}, 'finite'),
         ({'codes': (0, 1), 'sform': (1, 0.5, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0)}, 'orthonormal'),
         ({'codes': (0, 1)}, 'orthonormal'),
         ({'codes': (0, 1), 'sform': (1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0)}, 'orthonormal'),
