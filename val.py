@@ -65,9 +65,9 @@ def main(para: SimpleNamespace) -> int:
         'prediction',
         # On a CPU the network uses all cores, and the next case would only take memory.
         overlap=device.type == 'cuda',
-        check=partial(check_header, is_label_wanted=False, grid_tolerance=para.grid_tolerance),
-        done=prediction.earlier_record,
-        after=lambda case, record: panes.add(case, {'prediction': prediction.mask_path(case)}, record['row']),
+        check_case=partial(check_header, is_label_wanted=False, grid_tolerance=para.grid_tolerance),
+        find_result=prediction.earlier_record,
+        on_result=lambda case, record: panes.add(case, {'prediction': prediction.mask_path(case)}, record['row']),
     )
     if records:
         rows = [record['row'] for record in records]
@@ -122,17 +122,17 @@ class Prediction:
         mask_before, geometry, start_time = predicted
         mask = keep_liver(mask_before, self.para.maximum_hole)
         path = self.mask_path(case)
-        self.manifest.start(output_name(case.name, 'pred'), [path.name])
+        self.manifest.begin_case(output_name(case.name, 'pred'), [path.name])
         write_volume(path, mask, geometry)
         seconds = time.monotonic() - start_time
         label = read_label(case.label)[0] if case.label else None
         row = score(case.ct.name, label, mask_before, mask, geometry.spacing, self.para.surface_tolerance)
         row['time'] = seconds
-        return self.manifest.add(output_name(case.name, 'pred'), self.inputs(case), [path.name], row)
+        return self.manifest.finish_case(output_name(case.name, 'pred'), self.inputs(case), [path.name], row)
 
     def earlier_record(self, case: Case) -> dict | None:
         """Return the record of a case whose mask is up to date, else None."""
-        return self.manifest.done(output_name(case.name, 'pred'), self.inputs(case))
+        return self.manifest.find_finished(output_name(case.name, 'pred'), self.inputs(case))
 
     def inputs(self, case: Case) -> list:
         """Return what the mask of a case is made from."""

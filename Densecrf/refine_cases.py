@@ -89,9 +89,9 @@ def main(para: SimpleNamespace, dimensions: int) -> int:
         partial(refine_case, settings=settings, manifest=manifest),
         predictions,
         f'{dimensions}D CRF',
-        check=partial(check_prediction, grid_tolerance=para.grid_tolerance),
-        done=partial(find_record, manifest=manifest),
-        after=partial(show_masks, panes=panes, folder=manifest.folder, crf_name=f'{dimensions}D CRF'),
+        check_case=partial(check_prediction, grid_tolerance=para.grid_tolerance),
+        find_result=partial(find_record, manifest=manifest),
+        on_result=partial(show_masks, panes=panes, folder=manifest.folder, crf_name=f'{dimensions}D CRF'),
         workers=run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES_PER_VOXEL[para.crf_engine]),
     )
     if records:
@@ -138,7 +138,7 @@ def check_prediction(prediction: Prediction, grid_tolerance: float) -> list[str]
 
 def find_record(prediction: Prediction, manifest: Manifest) -> dict | None:
     """Return the record of a case that was refined before from the same files with the same settings."""
-    return manifest.done(prediction.output_name, prediction.inputs)
+    return manifest.find_finished(prediction.output_name, prediction.inputs)
 
 
 def refine_case(prediction: Prediction, settings: CaseSettings, manifest: Manifest) -> dict:
@@ -153,11 +153,11 @@ def refine_case(prediction: Prediction, settings: CaseSettings, manifest: Manife
     refined = refine_in_box(ct, mask, settings.crf, settings.dimensions, settings.margin)
 
     file_name = f'{prediction.output_name}.nii'
-    manifest.start(prediction.output_name, [file_name])
+    manifest.begin_case(prediction.output_name, [file_name])
     write_volume(manifest.folder / file_name, refined, geometry)
     seconds = time.monotonic() - start
     row = score(case.ct.name, label, mask, refined, geometry.spacing, settings.surface_tolerance)
-    return manifest.add(prediction.output_name, prediction.inputs, [file_name], {**row, 'time': seconds})
+    return manifest.finish_case(prediction.output_name, prediction.inputs, [file_name], {**row, 'time': seconds})
 
 
 def read_mask(

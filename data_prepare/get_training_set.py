@@ -65,8 +65,8 @@ def main(para: SimpleNamespace) -> int:
         partial(make_training_case, settings=settings, manifest=manifest),
         cases,
         'training set',
-        check=partial(check_header, is_label_wanted=True, grid_tolerance=settings.grid_tolerance),
-        done=partial(find_finished, manifest=manifest),
+        check_case=partial(check_header, is_label_wanted=True, grid_tolerance=settings.grid_tolerance),
+        find_result=partial(find_finished, manifest=manifest),
         workers=run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES),
     )
     if results:  # without results the old set, all of it made with other settings, is the only one there is
@@ -81,17 +81,17 @@ def inputs_of(case: Case) -> list:
 
 def find_finished(case: Case, manifest: Manifest) -> dict | None:
     """Return the record of a case that an earlier run made with the same settings, or None."""
-    return manifest.done(case.name, inputs_of(case))
+    return manifest.find_finished(case.name, inputs_of(case))
 
 
 def make_training_case(case: Case, settings: TrainingSetSettings, manifest: Manifest) -> dict:
     """Resample a case, write its two files, and return its record."""
     ct, label = training_volumes(case, settings)
     ct_file, label_file = f'ct/{case.name}.nii', f'seg/{label_name(case.name)}.nii'
-    manifest.start(case.name, [ct_file, label_file])
+    manifest.begin_case(case.name, [ct_file, label_file])
     write_volume(manifest.folder / ct_file, *ct)
     write_volume(manifest.folder / label_file, *label)
-    return manifest.add(case.name, inputs_of(case), [ct_file, label_file])
+    return manifest.finish_case(case.name, inputs_of(case), [ct_file, label_file])
 
 
 def remove_other_cases(

@@ -58,7 +58,7 @@ def main(para: SimpleNamespace) -> int:
     cases = list_phantoms(para, settings)
     workers = run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES)
     make = partial(make_phantom, **settings)
-    results, failures = run_cases.run_cases(make, cases, 'phantoms', done=find_finished, workers=workers)
+    results, failures = run_cases.run_cases(make, cases, 'phantoms', find_result=find_finished, workers=workers)
     folders = f'{para.train_ct_path}, {para.train_seg_path}, {para.test_ct_path} and {para.test_seg_path}'
     return script.report_results(len(results), failures, folders, 'python data_prepare/get_training_set.py')
 
@@ -76,7 +76,7 @@ def list_phantoms(para: SimpleNamespace, settings: dict) -> list[PhantomCase]:
 
 def find_finished(case: PhantomCase) -> bool | None:
     """Return True if an earlier run made the CT and the label, else None."""
-    records = [manifest.done(name, []) for manifest, name in case.outputs]
+    records = [manifest.find_finished(name, []) for manifest, name in case.outputs]
     return all(records) or None
 
 
@@ -86,9 +86,9 @@ def make_phantom(case: PhantomCase, phantom_depth: int, phantom_width: int, seed
     volumes = phantom(seed + case.number, shape, geometry.spacing)
     for (manifest, name), volume in zip(case.outputs, volumes):
         file = f'{name}.nii'
-        manifest.start(name, [file])
+        manifest.begin_case(name, [file])
         write_volume(manifest.folder / file, volume[:, ::-1, ::-1], geometry)  # reversed, as DIRECTION says
-        manifest.add(name, [], [file])
+        manifest.finish_case(name, [], [file])
 
 
 def make_grid(number: int, depth: int, width: int, seed: int) -> tuple[tuple[int, int, int], Geometry]:

@@ -119,7 +119,7 @@ def draw_cases(para: SimpleNamespace, results: dict[str, StageResult]) -> tuple[
         partial(draw_case_for_page, window=(para.lower, para.upper), grid_tolerance=para.grid_tolerance),
         find_cases_to_draw(para, results, names),
         'report',
-        check=check_masks,
+        check_case=check_masks,
         workers=run_cases.Workers(para.num_workers, para.dask_scheduler, BYTES_PER_VOXEL),
     )
     cases = {case.name: case for case in drawn}

@@ -55,12 +55,12 @@ def measure_prechecks(folder: Path, row: dict) -> float:
     case = Case(folder / 'volume.nii', folder / 'segmentation.nii')
     for number in range(CHECKED_CASES):
         (manifest.folder / f'{number}.nii').write_text('')
-        manifest.add(str(number), case.files, [f'{number}.nii'], row)
+        manifest.finish_case(str(number), case.files, [f'{number}.nii'], row)
 
     def check_all() -> None:
         for number in range(CHECKED_CASES):
             check_header(case, True, 0.1)
-            manifest.done(str(number), case.files)
+            manifest.find_finished(str(number), case.files)
 
     return measure_call(check_all)[0] / CHECKED_CASES
 

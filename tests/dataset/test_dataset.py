@@ -96,10 +96,10 @@ def test_an_unusable_training_set_is_refused(tmp_path):
 def test_a_training_set_of_other_or_several_settings_is_refused(tmp_path):
     require_settings(tmp_path, lower=-200)  # A training set of another program has no records.
     manifest = Manifest(tmp_path / 'set', {'lower': -200}, 'training_set_path')
-    manifest.add('volume-0', [], [])
+    manifest.finish_case('volume-0', [], [])
     require_settings(tmp_path / 'set', lower=-200)
     with pytest.raises(InputError, match='was made with lower -200, now it is -100'):
         require_settings(tmp_path / 'set', lower=-100)
-    Manifest(tmp_path / 'set', {'lower': -100}, 'training_set_path').add('volume-1', [], [])
+    Manifest(tmp_path / 'set', {'lower': -100}, 'training_set_path').finish_case('volume-1', [], [])
     with pytest.raises(InputError, match='several settings'):
         require_settings(tmp_path / 'set', lower=-200)

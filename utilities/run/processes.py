@@ -1,16 +1,14 @@
-"""Where the steps of a case run: here, here side by side, in worker processes, on a Dask cluster. utilities/run/run_cases.py chooses.
-
-Each engine yields (number of a case, function that gives its outcome) as cases get ready. An outcome is (result, None, lines) or
-(None, why it failed, lines): lines are (level, text) of the log, said in a worker.
-"""
+"""Run cases in worker processes of this machine."""
 
 import os
 import threading
 import time
 import warnings
 from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
+from typing import Any
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 
@@ -19,68 +17,97 @@ from utilities.base.errors import one_line
 from utilities.base.log import log
 from utilities.run.steps import (
     KILLED,
-    failed,
+    CaseOutcome,
+    CaseSteps,
+    NumberedCase,
     iterate_completed,
     outcome_of,
-    run_steps,
     run_with_captured_logs,
     submit,
 )
 
+PARENT_CHECK_INTERVAL = 0.3  # seconds after which a worker looks again whether its parent lives
 
-def run_in_processes(steps, to_do, done, number, threads):
-    """In `number` worker processes of this machine, each with so many threads.
 
-    When one is killed, the cases that were under way are done again, each in a process of its own; one that is killed again is a failure.
+def run_in_processes(
+    case_steps: CaseSteps, to_do: Sequence[NumberedCase], workers: int, threads: int
+) -> Iterator[tuple[int, CaseOutcome]]:
+    """Take cases through their steps in `workers` processes with `threads` threads each; an engine as in steps.py.
+
+    When a worker is killed, all cases that were in work are done again, each in a process of its own. A case whose
+    process is killed again fails. The other cases go on in one worker fewer.
     """
-
-    def task(case):
-        return partial(run_with_captured_logs, partial(run_steps, steps, case, done))
-
     waiting = deque(to_do)
     while waiting:
-        lost = []
-        with process_pool(number, threads) as executor:
-            for each, case, future in iterate_completed(executor, lambda: 0 if lost else number, task, waiting):
-                if isinstance(future.exception(), TerminatedWorkerError):
-                    lost.append((each, case))
-                else:
-                    yield each, partial(outcome_of, future)
-        if lost:
-            number = max(1, number - 1)
-            names = ' or '.join(case.name for _, case in lost)
-            log.warning(
-                one_line(
-                    f'warning: a process that worked on {names} was killed, out of memory perhaps; going on with {number}'
-                )
-            )
-        for each, case in lost:
-            with process_pool(1, threads) as executor:
-                future = submit(executor, task(case))
-                again = isinstance(future.exception(), TerminatedWorkerError)
-                yield each, partial(failed, KILLED) if again else partial(outcome_of, future)
+        interrupted = []
+        yield from run_in_pool(case_steps, waiting, interrupted, workers, threads)
+        if interrupted:
+            workers = max(1, workers - 1)
+            names = ' or '.join(case.name for _, case in interrupted)
+            reason = f'a process that worked on {names} was killed, out of memory perhaps'
+            log.warning(one_line(f'warning: {reason}; going on with {workers}'))
+        for number, case in interrupted:
+            yield number, run_in_own_process(case_steps, case, threads)
+
+
+def run_in_pool(
+    case_steps: CaseSteps, waiting: deque, interrupted: list[NumberedCase], workers: int, threads: int
+) -> Iterator[tuple[int, CaseOutcome]]:
+    """Run the waiting cases in one pool of workers, until all have ended or a worker was killed.
+
+    Args:
+        case_steps: the steps of every case.
+        waiting: the cases; those that were started are removed from it.
+        interrupted: the cases that were in work when a worker was killed are appended to it.
+        workers: the number of worker processes.
+        threads: the number of threads of each.
+    """
+    with process_pool(workers, threads) as executor:
+
+        def submit_case(case: Any) -> Future:
+            return submit(executor, run_with_captured_logs, case_steps.run, case)
+
+        def max_in_flight() -> int:
+            return 0 if interrupted else workers  # A pool that lost a worker takes no more cases.
+
+        for number, case, future in iterate_completed(submit_case, waiting, max_in_flight):
+            if isinstance(future.exception(), TerminatedWorkerError):
+                interrupted.append((number, case))
+            else:
+                yield number, outcome_of(future)
+
+
+def run_in_own_process(case_steps: CaseSteps, case: Any, threads: int) -> CaseOutcome:
+    """Take one case through its steps in a new process, which ends with it."""
+    with process_pool(1, threads) as executor:
+        future = submit(executor, run_with_captured_logs, case_steps.run, case)
+        if isinstance(future.exception(), TerminatedWorkerError):
+            return CaseOutcome(error=KILLED)
+        return outcome_of(future)
 
 
 @contextmanager
-def process_pool(number, threads):
-    """An executor of worker processes, which end with it, and with this process, however that ends."""
-    executor = ProcessPoolExecutor(number, initializer=initialise_worker, initargs=(os.getpid(), threads))
+def process_pool(workers: int, threads: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield an executor whose worker processes end with the block, and with this process, however it ends."""
+    executor = ProcessPoolExecutor(workers, initializer=initialise_worker, initargs=(os.getpid(), threads))
     try:
-        with warnings.catch_warnings(action='ignore'):  # it renews a worker that keeps memory
+        # loky warns when it replaces a worker whose memory keeps growing.
+        with warnings.catch_warnings(action='ignore'):
             yield executor
     finally:
         executor.shutdown(kill_workers=True)
-        folder_lock.remove_partial_files()  # what a worker was at when it was killed
+        folder_lock.remove_partial_files()  # of workers that were killed
 
 
-def initialise_worker(parent, threads):
-    """In a worker process, before its first case."""
-
-    def end_with_parent():
-        while os.getppid() == parent:
-            time.sleep(0.3)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def initialise_worker(parent: int, threads: int) -> None:
+    """Prepare a worker process before its first case; parent: the process id of the run."""
     environment.prepare()
     environment.limit_threads(threads)
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process as soon as its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_INTERVAL)
+    os._exit(1)

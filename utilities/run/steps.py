@@ -1,10 +1,16 @@
-"""Run the steps of one case, and iterate over the outcomes of many."""
+"""Take one case through its steps, and many cases one after the other or overlapped in this process.
+
+An engine is a generator of (number of a case, CaseOutcome) in the order in which the cases get ready. Those of this
+module run in this process; processes.py and dask_cluster.py hold the others, and run_cases.py chooses one.
+"""
 
 import signal
 import traceback
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
 
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -14,102 +20,170 @@ from utilities.base.log import capture_log, log
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 KILLED = 'the process that worked on it was killed, and again: out of memory?'
+NumberedCase = tuple[int, Any]  # the position of a case in the list given to run_cases(), and the case
 
 
-def attempt(work):
-    """(what work() returns, None), or (None, why it failed). A disk without room and a GPU out of memory raise: all cases would fail."""
+@dataclass(frozen=True)
+class CaseOutcome:
+    """The result of a case, or the reason why it failed.
+
+    Attributes:
+        result: what the last step returned; None if the case failed.
+        error: why the case failed; None if it did not.
+        log_records: (level, text) of the records that this process has still to log, since a worker produced them.
+    """
+
+    result: Any = None
+    error: str | None = None
+    log_records: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(frozen=True)
+class CaseSteps:
+    """The steps that every case takes.
+
+    Attributes:
+        steps: functions; the first takes the case, every other the case and the result of the step before.
+        find_result: a function of a case that returns the result of an earlier run, or None. A worker asks it again,
+            since it also notes which files the case is made from.
+    """
+
+    steps: Sequence[Callable]
+    find_result: Callable | None = None
+
+    def run(self, case: Any) -> Any:
+        """Return the result of the last step, or of an earlier run."""
+        result = self.find_result(case) if self.find_result else None
+        if result is not None:
+            return result
+        result = self.steps[0](case)
+        for step in self.steps[1:]:
+            result = step(case, result)
+        return result
+
+
+def as_outcome(function: Callable, *arguments: Any) -> CaseOutcome:
+    """Call a function, and return its result or the reason why it failed.
+
+    Raises the errors that every other case would meet too: a full disk, and a GPU out of memory.
+    """
     try:
-        return work(), None
+        return CaseOutcome(function(*arguments))
     except OSError as error:
         if error.errno in DISK_FULL_ERRORS:
             raise
-        return None, str(error)
+        return CaseOutcome(error=str(error))
     except (InputError, MemoryError) as error:
-        return None, str(error) or 'out of memory'
+        return CaseOutcome(error=str(error) or 'out of memory')
     except Exception as error:
         if 'out of memory' in str(error):
-            raise  # a window of every other case is as large
-        # a fault of ours: told in full, and still no reason to lose the other cases
+            raise  # PyTorch raises a RuntimeError; the windows of every other case are as large.
+        # An error in our code: the traceback helps to correct it, and the other cases may still succeed.
         log.error(traceback.format_exc())
-        return None, f'{type(error).__name__}: {error}'
+        return CaseOutcome(error=f'{type(error).__name__}: {error}')
 
 
-def run_directly(work):
-    """Outcome of work(); what it says is said at once."""
-    return *attempt(work), []
-
-
-def run_with_captured_logs(work):
-    """Run work() and return its outcome with the log records of this thread, which another process may log."""
+def run_with_captured_logs(function: Callable, *arguments: Any) -> CaseOutcome:
+    """Call a function as as_outcome() does, and return its log records with the outcome instead of writing them."""
     with capture_log() as records:
-        return *attempt(work), records
+        outcome = as_outcome(function, *arguments)
+    return replace(outcome, log_records=records)
 
 
-def run_steps(steps, case, done=None):
-    """The result of the last step, or of an earlier run: in a worker `done` is asked again, since it notes what the case is made from."""
-    result = done(case) if done else None
-    if result is None:
-        result = steps[0](case)
-        for step in steps[1:]:
-            result = step(case, result)
-    return result
+def run_one_by_one(
+    steps: Sequence[Callable], to_do: Iterable[NumberedCase], show_case: Callable[[Any], None]
+) -> Iterator[tuple[int, CaseOutcome]]:
+    """Take the cases through the steps, one after the other.
 
-
-def run_one_by_one(steps, to_do):
-    """to_do: (number, case) in order, as for all engines."""
+    Args:
+        steps: as in CaseSteps.
+        to_do: the cases, in this order.
+        show_case: called with every case before the engine works on it, or waits for it.
+    """
     for number, case in to_do:
-        yield number, partial(run_directly, partial(run_steps, steps, case))
+        show_case(case)
+        yield number, as_outcome(CaseSteps(steps).run, case)
 
 
-def run_overlapped(steps, to_do):
-    """In order; a thread for each step, and no more cases under way than steps."""
+def run_overlapped(
+    steps: Sequence[Callable], to_do: Iterable[NumberedCase], show_case: Callable[[Any], None]
+) -> Iterator[tuple[int, CaseOutcome]]:
+    """Take the cases through the steps in order, with a thread for every step and as many cases at once as steps.
+
+    The arguments are those of run_one_by_one().
+    """
     threads = [ThreadPoolExecutor(1) for _ in steps]
     try:
-        under_way = deque()
+        in_flight = deque()
         for number, case in to_do:
-            result = threads[0].submit(steps[0], case)
+            future = threads[0].submit(steps[0], case)
             for thread, step in zip(threads[1:], steps[1:]):
-                result = thread.submit(lambda step, case, before: step(case, before.result()), step, case, result)
-            under_way.append((number, partial(run_directly, result.result)))
-            if len(under_way) == len(steps):
-                yield under_way.popleft()
-        yield from under_way
+                future = thread.submit(run_next_step, step, case, future)
+            in_flight.append((number, case, future))
+            if len(in_flight) == len(steps):
+                yield wait_for_oldest(in_flight, show_case)
+        while in_flight:
+            yield wait_for_oldest(in_flight, show_case)
     finally:
         for thread in threads:
-            thread.shutdown(wait=False, cancel_futures=True)  # a run that was stopped waits for no step
+            thread.shutdown(wait=False, cancel_futures=True)  # A run that is stopped does not wait for its steps.
 
 
-def iterate_assigned(to_do, done, counter):
-    """Those of to_do that this rank takes, one after the other, while the other ranks take others."""
-    while (place := distributed.next_index(counter)) < len(to_do):
-        number, case = to_do[place]
-        if done:
-            done(case)  # notes what the case is made from
+def run_next_step(step: Callable, case: Any, previous: Future) -> Any:
+    """Run a step of a case as soon as the step before it has returned."""
+    return step(case, previous.result())
+
+
+def wait_for_oldest(in_flight: deque, show_case: Callable[[Any], None]) -> tuple[int, CaseOutcome]:
+    """Remove the oldest (number, case, future) and return its number and outcome."""
+    number, case, future = in_flight.popleft()
+    show_case(case)
+    return number, as_outcome(future.result)
+
+
+def iterate_assigned(
+    to_do: Sequence[NumberedCase], find_result: Callable | None, counter: str
+) -> Iterator[NumberedCase]:
+    """Yield the cases that this rank computes: each rank takes the next one of `to_do` as soon as it is free.
+
+    counter: the name of the number that the ranks share. find_result is called for each case, as in CaseSteps.
+    """
+    while (index := distributed.next_index(counter)) < len(to_do):
+        number, case = to_do[index]
+        if find_result:
+            find_result(case)  # It notes which files the case is made from.
         yield number, case
 
 
-def iterate_completed(executor, places, task, waiting):
-    """(number, case, its future) as each gets ready; waiting: a deque of (number, case), places(): how many may be under way at a time.
+def iterate_completed(
+    submit_case: Callable[[Any], Future], waiting: deque, max_in_flight: Callable[[], int]
+) -> Iterator[tuple[int, Any, Future]]:
+    """Submit cases to an executor, and yield (number, case, its future) as soon as each is ready.
 
-    task: of a case, what the executor is to call.
+    Args:
+        submit_case: a function of a case that returns its future.
+        waiting: (number, case) of the cases; those that are submitted are removed from it.
+        max_in_flight: returns the largest number of cases that may be submitted and not ready at this moment.
     """
-    under_way = {}
+    in_flight = {}
     while True:
-        free = places() - len(under_way) if waiting else 0
-        for number, case in [waiting.popleft() for _ in range(min(free, len(waiting)))]:
-            under_way[submit(executor, task(case))] = number, case
-        if not under_way:
+        free = max_in_flight() - len(in_flight) if waiting else 0
+        for _ in range(min(free, len(waiting))):
+            number, case = waiting.popleft()
+            in_flight[submit_case(case)] = number, case
+        if not in_flight:
             return
-        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-            yield *under_way.pop(future), future
+        for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+            yield *in_flight.pop(future), future
 
 
-def submit(executor, work):
-    """The future of work(), also where the executor is found broken only now."""
-    # the signals that end a run reach all its processes: those that are started here inherit the mask, and are ended by this one
+def submit(executor: Executor, function: Callable, *arguments: Any) -> Future:
+    """Submit a call to an executor of worker processes; the future holds the error if a worker of it was killed."""
+    # A signal that ends the run reaches all its processes. Workers that are started here inherit the blocked signals,
+    # so that it is this process that ends them.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        return executor.submit(work)
+        return executor.submit(function, *arguments)
     except TerminatedWorkerError as error:
         future = Future()
         future.set_exception(error)
@@ -118,11 +192,7 @@ def submit(executor, work):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def outcome_of(future):
-    """Of a worker; what did not even come back is a failure of its case."""
-    returned, why = attempt(future.result)
-    return returned or (None, why, [])
-
-
-def failed(why):
-    return None, why, []
+def outcome_of(future: Future) -> CaseOutcome:
+    """Return the outcome that a worker sent back; a result that cannot be sent is a failure of its case."""
+    received = as_outcome(future.result)
+    return received.result if received.error is None else received

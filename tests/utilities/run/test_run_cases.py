@@ -93,7 +93,7 @@ def test_all_cases_are_checked_first_and_one_that_fails_takes_no_step(capsys):
             raise InputError('NaN')
         return case.number
 
-    results, failures = run_cases.run_cases(step, FIVE, 'test', check=check)
+    results, failures = run_cases.run_cases(step, FIVE, 'test', check_case=check)
     assert sorted(order[:5]) == [f'check {n}' for n in range(5)] and order[5:] == [f'step {n}' for n in range(3)]
     assert results == [0, 1] and failures == [
         ('volume-2', 'NaN'),
@@ -110,7 +110,7 @@ def test_what_is_done_takes_no_step_and_keeps_its_place(overlap, capsys):
             raise OSError('record cannot be read')
         return {1: 'old 1', 3: 'old 3'}.get(case.number)
 
-    results, failures = run_cases.run_cases(lambda case: f'new {case.number}', FIVE, 'test', overlap, done=done)
+    results, failures = run_cases.run_cases(lambda case: f'new {case.number}', FIVE, 'test', overlap, find_result=done)
     assert results == ['old 1', 'new 2', 'old 3', 'new 4'] and failures == [('volume-0', 'record cannot be read')]
     assert 'test: 2 of 5 cases were done before' in capsys.readouterr().out
 
@@ -177,7 +177,7 @@ def test_warnings_of_the_first_look_come_in_order(capsys):
         time.sleep(0.05 * (5 - case.number))  # the last is ready first
         return [f'odd {case.number}']
 
-    run_cases.run_cases(lambda case: 1, FIVE, 'test', check=check)
+    run_cases.run_cases(lambda case: 1, FIVE, 'test', check_case=check)
     assert [line.split()[-1] for line in capsys.readouterr().err.splitlines() if 'odd' in line] == list('01234')
 
 
@@ -194,7 +194,7 @@ def test_processes_give_what_one_process_gives(machine, capsys, tmp_path):
         return case.number, os.getpid() != here
 
     results, failures = run_cases.run_cases(
-        step, FIVE, 'test', after=lambda case, result: seen.append((case.number, result)), workers=TWO
+        step, FIVE, 'test', on_result=lambda case, result: seen.append((case.number, result)), workers=TWO
     )
     assert results == [(0, True), (2, True), (4, True)]
     assert failures == [('volume-1', 'unreadable'), ('volume-3', "KeyError: 'a fault of ours'")]
@@ -296,7 +296,10 @@ def test_what_a_killed_process_had_finished_is_not_done_again(machine, tmp_path)
             os.kill(os.getpid(), signal.SIGKILL)
         return f'made {case.number}'
 
-    assert run_cases.run_cases(step, FIVE, 'test', done=done, workers=TWO) == ([f'made {n}' for n in range(5)], [])
+    assert run_cases.run_cases(step, FIVE, 'test', find_result=done, workers=TWO) == (
+        [f'made {n}' for n in range(5)],
+        [],
+    )
 
 
 def test_a_worker_records_the_inputs_as_they_were_before_the_case(machine, tmp_path):
@@ -306,14 +309,14 @@ def test_a_worker_records_the_inputs_as_they_were_before_the_case(machine, tmp_p
     manifest = Manifest(tmp_path / 'out', {}, 'pred_path')
 
     def done(case):
-        return manifest.done(case.name, [tmp_path / case.name])
+        return manifest.find_finished(case.name, [tmp_path / case.name])
 
     def make(case):
-        assert list(manifest.seen) == [case.name]
+        assert list(manifest.inputs_before) == [case.name]
         (tmp_path / case.name).write_text('changed meanwhile')
-        return manifest.add(case.name, [tmp_path / case.name], [])
+        return manifest.finish_case(case.name, [tmp_path / case.name], [])
 
-    results, failures = run_cases.run_cases(make, FIVE, 'test', done=done, workers=TWO)
+    results, failures = run_cases.run_cases(make, FIVE, 'test', find_result=done, workers=TWO)
     assert not failures and [record['inputs'][0][1] for record in results] == [3] * 5  # bytes of 'old'
 
 
