@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.torture.compare import content, differences
 from utilities.base import folder_lock, machine
 from utilities.base.errors import InputError
 from utilities.base.log import log
-from utilities.run import dask_cluster, processes, run_cases, steps
+from utilities.run import dask_cluster, run_cases, steps
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import read_volume, write_volume
 
@@ -327,9 +328,9 @@ def test_a_worker_of_a_cluster_with_other_modules_or_disks_does_no_case(on_clust
         elsewhere.setattr(dask_cluster, 'ROOT', '/elsewhere')
         assert f'it works with the modules in {ROOT}; start it again' in told()
     folder_lock.lock_folder(tmp_path / 'out', 'pred_path')
-    read_volume = processes.Path.read_text
+    read_text = Path.read_text
     monkeypatch.setattr(
-        processes.Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read_volume(path)
+        Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read_text(path)
     )
     assert f'it does not see the folder {tmp_path / "out"} that the results go to' in told()
 
