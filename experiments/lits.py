@@ -1,7 +1,7 @@
-"""LiTS with the reference's settings, which are the defaults: only where the data lies.
+"""LiTS with the settings of the reference, which are the defaults; only the folders differ.
 
-111 cases to train on, and the 20 that are 3DIRCADb (28 to 47 by LITS-CHALLENGE #14, AbdomenCT-1K #27) to test on. Move
-volume-28 to volume-47 into LiTS/test before. Needs a GPU; 1,000 epochs of 111 steps.
+111 cases to train on, and the 20 cases of 3DIRCADb to test on: volume-28 to volume-47 by LITS-CHALLENGE #14 and
+AbdomenCT-1K #27. Move these 20 into LiTS/test first. The training needs a GPU: 1,000 epochs of 111 steps.
 
     python data_prepare/check_dataset.py --parameters=experiments/lits.py
     python data_prepare/get_training_set.py --parameters=experiments/lits.py

@@ -127,8 +127,9 @@ UNTESTED = {  # parameter: reason
     'precision': 'a CPU computes in float32 alone; see tests/utilities/training/test_deep_supervision.py',
     'compile': 'needs a C++ compiler and minutes',
     'dask_scheduler': 'needs a Dask cluster; see tests/test_many_processes.py',
-    'resume': 'has a test of its own below',
+    'resume': 'see test_resume_changes_the_training',
 }
+TESTED_WITH_RESUNET = (('training', 'drop_rate'), ('training', 'down_scale'))  # see test_parameters_of_the_network
 MAINS = {
     'phantom': make_phantom.main,
     'check': check_dataset.main,
@@ -155,9 +156,6 @@ OUTPUT_PATHS = {  # stage: the parameters that say where its output goes
 INPUT_PATHS = (*CASE_FOLDERS, 'training_set_path', 'module_path', 'module_dir', 'pred_path', 'crf_path')
 
 
-TESTED_WITH_RESUNET = (('training', 'drop_rate'), ('training', 'down_scale'))
-
-
 class TinyNetwork(nn.Module):
     """Takes and returns what the ResUNet does. It finds the liver by its intensity, and leaves holes in it."""
 
@@ -178,7 +176,7 @@ class TinyNetwork(nn.Module):
 
 
 class Messages(logging.Handler):
-    """Keeps the messages of the log."""
+    """A handler that keeps the messages of the log in `texts`."""
 
     def __init__(self):
         super().__init__()
@@ -211,8 +209,10 @@ class Pipeline:
         return self.read_output(stage, values)
 
     def base_output(self, stage):
+        """Return the output with the settings BASE, which no case may be missing from."""
         if stage not in self.outputs:
             self.outputs[stage] = self.run(stage)
+            assert self.outputs[stage] and not [text for text in self.messages.texts if text.startswith('failed')]
         return self.outputs[stage]
 
     def input_path(self, name, is_other=False):
@@ -222,6 +222,7 @@ class Pipeline:
         return self.inputs[name, is_other]
 
     def make_input(self, name, is_other):
+        """Write what `input_path` returns."""
         path = self.new_path()
         if name in CASE_FOLDERS and is_other:
             copy_with_other_values(self.input_path(name), path, is_label='seg' in name)
@@ -285,22 +286,25 @@ def copy_with_other_values(folder, new_folder, is_label):
 
 
 def shift_by_50_micrometres(path):
+    """Move a label less than the grid_tolerance of BASE, and more than that of CHANGED."""
     array, geometry = read_volume(path)
     x, y, z = geometry.origin
     write_volume(path, array, replace(geometry, origin=(x + 0.05, y, z)))
 
 
 def read_weights(path):
+    """Return all weights of a .pth file as one vector."""
     weights = torch.load(path, weights_only=True)
     return torch.cat([tensor.flatten() for tensor in weights.values()]).numpy()
 
 
 def read_table(path):
+    """Return the numbers of a table but for its times."""
     return pandas.read_csv(path).drop(columns=['time', 'seconds', 'case'], errors='ignore').to_numpy(float)
 
 
 def is_same(output, other):
-    """Return whether two outputs are equal; numbers of a training but for the rounding of its sums."""
+    """Return whether two outputs are equal; weights and tables but for rounding."""
     return output.keys() == other.keys() and all(
         np.shape(value) == np.shape(other[name]) and np.allclose(value, other[name], 1e-4, 1e-6, equal_nan=True)
         if isinstance(value, np.ndarray)

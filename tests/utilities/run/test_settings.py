@@ -1,4 +1,4 @@
-"""Settings: order of precedence, names, types, ranges; nothing is executed."""
+"""Settings: which value wins, names, types and ranges of parameters; settings files are not executed."""
 
 import ast
 import os
@@ -11,7 +11,7 @@ from Densecrf.crf import ENGINES
 from loss import LOSSES
 from tests.conftest import ROOT, SCRIPTS
 from utilities.base.errors import InputError, one_line
-from utilities.run.parameter_rules import RENAMED, RULES, STAGES, require_choice, settings_of_stage
+from utilities.run.parameter_rules import RENAMED, RULES, STAGES, require_choice, settings_of_stage, stage_names
 from utilities.run.settings import PARAMETER_FILE, help_text, read_parameter_groups, read_settings
 
 
@@ -89,7 +89,7 @@ def test_a_later_value_wins(tmp_path):
     file.write_text('"""Mine."""\nbatch_size = 4\nstride = 8\nslice_thickness = 3\n')
     para = read_settings([f'--parameters={file}', '--batch_size=2', '--train_ct_path=a=b c'])
     assert (para.batch_size, para.stride, para.train_ct_path) == (2, 8, 'a=b c')
-    assert para.test_slice_thickness == para.slice_thickness == 3.0  # follows what it is defined by
+    assert para.test_slice_thickness == para.slice_thickness == 3.0  # its default is slice_thickness
     assert read_settings(['--test_slice_thickness=None']).test_slice_thickness is None
 
 
@@ -116,12 +116,12 @@ def test_a_later_value_wins(tmp_path):
         ('--parameters=no-such-file.py', 'no-such-file.py'),
     ],
 )
-def test_bad_arguments_are_named(argument, message):
+def test_a_bad_argument_is_named(argument, message):
     with pytest.raises((InputError, FileNotFoundError), match=message):
         read_settings([argument])
 
 
-EVIL = [
+LINES_THAT_ARE_NO_SETTING = [
     'import os',
     'from os import system',
     'size: int = 8',
@@ -159,7 +159,7 @@ EVIL = [
 ]
 
 
-@pytest.mark.parametrize('line', EVIL)
+@pytest.mark.parametrize('line', LINES_THAT_ARE_NO_SETTING)
 def test_settings_files_are_not_executed(tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'evil.py').write_text(line)
@@ -206,15 +206,15 @@ def test_settings_files_are_not_executed(tmp_path, monkeypatch, line):
         b'gpu = "\\ud800"',
     ],
 )
-def test_what_is_no_settings_file_is_one_line(tmp_path, content):
+def test_a_damaged_settings_file_is_one_line(tmp_path, content):
     (tmp_path / 'bad.py').write_bytes(content)
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as error:
         read_settings([f'--parameters={tmp_path / "bad.py"}'])
-    assert len(str(told.value)) < 400 and '\n' not in one_line(told.value)
+    assert len(str(error.value)) < 400 and '\n' not in one_line(error.value)
 
 
 @pytest.mark.parametrize(
-    'make',
+    'make_bad_path',
     [
         lambda path: path.mkdir(),
         lambda path: os.mkfifo(path),
@@ -222,8 +222,8 @@ def test_what_is_no_settings_file_is_one_line(tmp_path, content):
         lambda path: None,
     ],
 )
-def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, make):
-    make(tmp_path / 'bad.py')
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path, make_bad_path):
+    make_bad_path(tmp_path / 'bad.py')
     with pytest.raises(InputError, match='bad.py'):
         read_settings([f'--parameters={tmp_path / "bad.py"}'])
     with pytest.raises(InputError):
@@ -235,22 +235,26 @@ def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, make):
     ['[' * 500, '-' * 5000 + '1', '9' * 5000, '0x' + 'f' * 5000, '8\n', '8j', 'size', '1 + 1', '', '(8', '\udcff'],
 )
 @pytest.mark.parametrize('name', ['size', 'learning_rate_decay', 'learning_rate', 'spacing_override', 'pin_memory'])
-def test_odd_values_of_arguments_are_one_line(name, text):
+def test_an_odd_value_of_an_argument_is_one_line(name, text):
     try:
         read_settings([f'--{name}={text}'])
     except InputError as error:
         assert len(str(error)) < 400
 
 
-def test_files_of_windows_are_read(tmp_path):
+def test_a_settings_file_from_windows_is_read(tmp_path):
     (tmp_path / 'mine.py').write_bytes(b'\xef\xbb\xbf"""Mine."""\r\nstride = 8\r\n')
     assert read_settings([f'--parameters={tmp_path / "mine.py"}']).stride == 8
 
 
-def test_help_holds_every_parameter_with_its_comment():
+def test_help_lists_every_parameter():
     text = help_text('Doc.')
-    for name in vars(read_settings([])):
-        assert f'--{name}=' in text
+    for name, rule in RULES.items():
+        assert f'--{name}=' in text and (not rule.changes or f'changes: {stage_names(name)}' in text)
+    assert (
+        '  --s2=10.0\n        bilateral kernel: standard deviation in space (voxels, above 0)\n        changes: crf'
+        in text
+    )
 
 
 @pytest.mark.parametrize('name', SCRIPTS)
@@ -264,7 +268,7 @@ def test_experiments_are_valid():
         read_settings([f'--parameters={file}'])
 
 
-def test_a_value_without_end_is_told_in_a_line_one_can_read(tmp_path):
+def test_a_very_long_value_is_cut_in_the_message(tmp_path):
     (tmp_path / 'long.py').write_text(f"precision = '{'x' * 10**5}'\n")
     with pytest.raises(InputError) as error:
         read_settings([f'--parameters={tmp_path / "long.py"}'])
