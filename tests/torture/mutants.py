@@ -1,4 +1,4 @@
-"""Give malformed volumes, checkpoints and settings to the readers and scripts: each ends in success or in one clear line."""
+"""Give malformed volumes, checkpoints and settings to readers and scripts: each ends in success or one clear line."""
 
 import hashlib
 import io
@@ -182,7 +182,7 @@ def int16_nifti(sound, word):
 
 
 def through_readers(row, kind, files, keep, clock):
-    """Read files in worker.py; if it dies or hangs, the file that it had begun is at fault and a new process goes on behind it."""
+    """Read files in worker.py; if it dies or hangs, the file under way is at fault and a new process reads the rest."""
     files, outcomes = list(files), Counter()
     while files and not clock.over():
         process = subprocess.Popen(
@@ -205,7 +205,7 @@ def through_readers(row, kind, files, keep, clock):
                 alarm = None
             if 'outcome' not in told:
                 begun = told['file']
-                alarm = threading.Timer(HANG, lambda: (hung.append(begun), process.kill()))
+                alarm = threading.Timer(HANG, stop_hanging, (process, begun, hung))
                 alarm.start()
                 continue
             begun, done = None, done + 1
@@ -225,6 +225,11 @@ def through_readers(row, kind, files, keep, clock):
             raise RuntimeError(f'worker.py {kind} ended with status {process.returncode} before its files')
         files = files[done:]
     row.remark = f'{outcomes["read"]:,} read, {outcomes["refused"]:,} refused'
+
+
+def stop_hanging(process, path, hung):
+    hung.append(path)
+    process.kill()
 
 
 def add(row, path, fault, keep):
@@ -309,7 +314,7 @@ def consumers(sound, module):
 
 
 def through_script(row, consumer, mutants, word, sound, folder, keep, clock):
-    """Run a script on mutants between two sound cases; if it ends badly, halve the mutants until the culprit is found."""
+    """Run a script on mutants between two sound cases; if it ends badly, halve them until the culprit is found."""
     if clock.over() or not mutants:
         return
     folder.mkdir(parents=True)
@@ -455,7 +460,7 @@ WRONG = [
 
 
 def state_mutants(file, count, rng):
-    """Yield (name, bytes) of mutants of a last.pth: contents that no training writes, and one in four with mutated bytes."""
+    """Yield (name, bytes) of mutants of a last.pth: contents that no training writes, every fourth with other bytes."""
     data, state = file.read_bytes(), torch.load(file, weights_only=True)
     places = list(leaves(state))
     depths = sorted({len(place) for place in places})
@@ -474,7 +479,7 @@ def state_mutants(file, count, rng):
 
 
 def small_states(folder, count, seed):
-    """Write mutants of the state of a small training, each as last.pth in its own folder, and a file that none may touch."""
+    """Write mutants of a small training's state, each as last.pth in its own folder, and a file that none may touch."""
     folder.mkdir(parents=True)
     (folder / 'sound.txt').write_text('not ours')
     network = torch.nn.Linear(3, 2)

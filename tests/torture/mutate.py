@@ -24,10 +24,10 @@ INTERESTING = [
 ]
 INTERESTING += [value[::-1] for value in INTERESTING if len(value) > 1]
 TOKENS = [
-    *b"""0 -1 1 2 4 65536 2147483648 99999999999999999999 1e400 1e-300 -0.0 nan inf -inf (1,0,0) (nan,nan,nan) True False none
-    raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block big domain
-    vector 3-color
-    MET_DOUBLE MET_LONG_LONG MET_UCHAR_ARRAY MET_STRING left-posterior-superior \xff\xfe""".split(),
+    *b"""0 -1 1 2 4 65536 2147483648 99999999999999999999 1e400 1e-300 -0.0 nan inf -inf (1,0,0) (nan,nan,nan) True
+    False none raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block big
+    domain vector 3-color MET_DOUBLE MET_LONG_LONG MET_UCHAR_ARRAY MET_STRING left-posterior-superior
+    \xff\xfe""".split(),
     b'',
     b'\0',
     b'x' * 5000,
@@ -64,7 +64,7 @@ def bytes_mutated(data, rng, header):
 
 
 def text_mutated(data, rng, end):
-    """Drop, double, swap or replace 1 to 3 lines or tokens of a text header, which ends at the bytes `end` if it has them."""
+    """Drop, double, swap or replace 1 to 3 lines or tokens of a text header; `end` are the bytes at its end."""
     head, mark, body = data.partition(end)
     lines = head.split(b'\n')
     for _ in range(rng.integers(1, 4)):
@@ -233,7 +233,8 @@ def settings_mutated(text, rng):
 
 
 EXPRESSIONS = [
-    *b"""1+ -1 1e999 -1e999 nan {} {1:2} {1} () None True b"x" 1j ... size size.__class__ print(1) f"{size}" yield *a (a:=1) ~1 1_000 1e-400
+    *b"""1+ -1 1e999 -1e999 nan {} {1:2} {1} () None True b"x" 1j ... size size.__class__ print(1) f"{size}" yield *a
+    (a:=1) ~1 1_000 1e-400
     0x7fffffffffffffff 10**10**10 "x"*10**12 [1]*10**12 "\\ud800" "\\0" "\xff" \xef\xbb\xbf1 \'\'\' """.split(),
     b'',
     b'lambda: 1',

@@ -26,7 +26,7 @@ from utilities.volumes.formats.shared import (
 DTYPES = {2: 'u1', 4: 'i2', 8: 'i4', 16: 'f4', 64: 'f8', 256: 'i1', 512: 'u2', 768: 'u4', 1024: 'i8', 1280: 'u8'}
 UNITS = {1: 1000.0, 3: 0.001}  # xyzt_units of metre and micrometre -> mm
 MAX_POSITION = 1e6  # mm
-MIN_COLUMN = 1e-6  # mm; least length of a column of an sform that is taken
+MIN_COLUMN = 1e-6  # mm; least length of a column of an sform
 MAX_OFFSET = 2**26  # bytes before the voxels, which hold the header and its extensions
 
 
@@ -111,9 +111,11 @@ def qform_of(fields: Nifti1Header, pixdim: np.ndarray) -> np.ndarray:
 def choose_affine(sform: np.ndarray | None, qform: np.ndarray | None, sform_code: int) -> np.ndarray:
     """Return the affine that says where the voxels lie, as ITK 5.4 chooses between the two.
 
-    Of the sform the axes must be at right angles. It is taken if there is no qform, if its code is 1 (scanner), or if
-    the two agree up to the signs of the axes; else the qform is. Where neither is coded, the axes are those of
-    SimpleITK and the origin is 0. Raises ValueError if there is only an sform that cannot be taken.
+    The sform is used if its axes are at right angles and there is no qform, or its code is 1 (scanner), or the two
+    agree up to the signs of the axes. Otherwise the qform is used. If neither is coded (None), the axes are SimpleITK's
+    and the origin is 0. ITK compares the axes by a singular value decomposition in float32: for an oblique sform of
+    code 2 or more that mirrors its qform, rounding decides what ITK uses, and this function uses the sform.
+    Raises ValueError if there is only an sform whose axes are not at right angles.
     """
     if sform is None:
         return np.diag([-1.0, -1.0, 1.0, 1.0]) if qform is None else qform
@@ -123,9 +125,7 @@ def choose_affine(sform: np.ndarray | None, qform: np.ndarray | None, sform_code
     if is_orthonormal and (qform is None or sform_code == 1 or agree(sform, qform)):
         return sform
     if qform is None:
-        raise ValueError(
-            'wanted an sform whose axes are at right angles (orthonormal), found no such one, and no qform'
-        )
+        raise ValueError('wanted axes at right angles (an orthonormal sform) or a qform, found neither')
     return qform
 
 

@@ -75,7 +75,8 @@ def parse_fields(header: bytes) -> dict:
     """Return the values of the fields, as pynrrd parses them, by their names in lower case without spaces."""
     text = header.decode('utf-8', 'surrogateescape')
     text = re.sub(r'(?m)^[^:\n]*:', lambda name: name[0].lower(), text)
-    text = re.sub(r'(?<=[(,])[ \t]+|[ \t]+(?=[,)])', '', text)  # pynrrd accepts no space inside a vector
+    # pynrrd accepts no space inside the vectors of space directions and space origin
+    text = re.sub(r'(?m)^space.*', lambda line: re.sub(r'(?<=[(,])[ \t]+|[ \t]+(?=[,)])', '', line[0]), text)
     if re.search(r'(?m)^sizes:.*[^\d\s]', text):
         raise ValueError('wanted whole numbers as sizes')  # pynrrd would cut the fractions off
     lines = [line for line in text.split('\n') if not re.match('[^:]*:=', line)]  # keys and values are not fields
@@ -98,8 +99,7 @@ def parse_geometry(fields: dict) -> tuple[tuple, tuple, tuple]:
     if 'spaceorigin' in fields:
         origin = np.reshape(fields['spaceorigin'], 3) * signs
     elif 'spacedirections' not in fields and np.isfinite(fields.get('axismins', np.nan)).all():
-        # The least position along an axis is that of the border of its first voxel, unless the axis is centred on
-        # nodes.
+        # The least position along an axis is the border of its first voxel, or its centre if the samples are nodes.
         is_node = np.array([c.lower() == 'node' for c in fields.get('centerings', ['cell'] * 3)])
         origin = np.reshape(fields['axismins'], 3) + np.where(is_node, 0, spacing / 2)
     return floats(spacing), floats(origin), floats(axes.T)

@@ -26,9 +26,7 @@ FROM_END = -1  # Header.start of voxels that are the last bytes of their file
 MACHINE_MEMORY = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')  # bytes
 PARSER_ERRORS = (ValueError, OverflowError, IndexError, OSError, zlib.error, HeaderDataError, NRRDError)
 GZIP = b'\x1f\x8b'  # the first bytes of gzip data
-GIT_LFS_POINTER = (
-    b'version https://git-lfs'  # the first bytes of a file that Git LFS has not yet replaced by its content
-)
+GIT_LFS_POINTER = b'version https://git-lfs'  # the first bytes of a file whose content Git LFS has not yet fetched
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,7 @@ class VolumeFormat:
     def read_voxels(self, header: Header) -> np.ndarray:
         """Return the stored values (z, y, x). Raises OSError, EOFError or zlib.error if the file is damaged."""
         if not header.is_compressed:
-            # There is no memory map: if another program shortens the file meanwhile, that must be an error and not
-            # a crash.
+            # Without a memory map a file that another program shortens meanwhile is an error and not a crash.
             return self.read_slices(header, 0, header.shape[0])
         array = np.empty(header.shape, header.dtype)
         with open(header.data_path, 'rb') as file:
@@ -130,7 +127,7 @@ def read_beginning(path: Path, size: int) -> bytes:
 
 
 def check_size(path: Path, header: Header, size: int) -> None:
-    """Raise InputError if a header promises more than its data file of `size` bytes, or half of the memory, can hold."""
+    """Raise InputError if a header promises more than its data file of `size` bytes or half of the memory can hold."""
     available = max(0, size - header.start)
     expanded = available * MAX_EXPANSION if header.is_compressed else available
     if header.skip + header.bytes > expanded:
@@ -168,9 +165,9 @@ def shape_of(dimensions: int, sizes: list[int]) -> tuple[int, int, int]:
 
 
 def one_of(name: str, text: str, values: dict):
-    """Return what `values` holds for the text of a field in lower case.
+    """Return the value for the text of a field, whose case does not matter.
 
-    Raises ValueError, which names the field, if nothing.
+    Raises ValueError, which names the field and the texts wanted, if `values` has none for it.
     """
     if text.lower() not in values:
         raise ValueError(f'wanted {name} as one of {", ".join(list(values)[:12])}, got {text[:80]!r}')

@@ -147,3 +147,10 @@ def test_a_header_that_is_too_long(tmp_path):
     path = change_text_header(write_with_itk(tmp_path / 'a.nhdr'), b'encoding', b'# ' + b'x' * 2**20 + b'\nencoding')
     with pytest.raises(InputError, match='no NRRD header'):
         read_header(path)
+
+
+def test_a_data_file_whose_name_has_spaces_and_parentheses(tmp_path):
+    path = write_with_itk(tmp_path / 'a.nhdr')
+    (tmp_path / 'a.raw').rename(tmp_path / 'a ( b, c ).raw')
+    change_text_header(path, b'data file: a.raw', b'data file: a ( b, c ).raw')
+    np.testing.assert_array_equal(read_volume(path)[0], ARRAY)
