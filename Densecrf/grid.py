@@ -278,18 +278,6 @@ P, Q = _lambert(12)  # the error is below 1e-6 for |x| <= 9, where tanh in float
 
 
 @kernel
-def _set_zero(out):
-    for i in range(len(out)):
-        out[i] = 0
-
-
-@kernel
-def _copy(source, out):
-    for i in range(len(out)):
-        out[i] = source[i]
-
-
-@kernel
 def _multiply(first, second, factor, out):
     for i in range(len(out)):
         out[i] = first[i] * second[i] * factor
@@ -455,12 +443,12 @@ def _smooth_slice(p, z, half_kernels, out):
             _add_scaled(p[k, y : y + n].reshape(-1), z_kernel[abs(k - z)], target)
     for y in range(0, ny, block):
         n = min(block, ny - y)
-        _set_zero(work[:n].reshape(-1))
+        work[:n] = 0
         for k in range(-reach, reach + 1):
             source = rows[reach + y + k : reach + y + k + n].reshape(-1)
             _add_scaled(source, y_kernel[abs(k)], work[:n].reshape(-1))
         for i in range(n):
-            _copy(work[i], padded[i, :nx])
+            padded[i, :nx] = work[i]
         _convolve(padded[:n].reshape(-1), x_kernel, 1, out[y : y + n].reshape(-1))
 
 
@@ -490,13 +478,13 @@ def _process_slices(step, start, stop, voxels, model, blurred, sums):
     values = np.ones(nx, np.float32)
     smoothed = np.empty((ny, nx + len(model.spatial_kernels[2]) - 1), np.float32)
     changed = 0
-    _set_zero(sums.reshape(-1))
+    sums[:] = 0
     for z in range(start, stop):
         if step != SPLAT_ONES:
             _interpolate(blurred[0].reshape(-1), blurred[-1].reshape(-1), model.z_fraction[z], grid_plane.reshape(-1))
         if step == ITERATE:
             _smooth_slice(voxels.old, z, model.spatial_kernels, smoothed)
-        _set_zero(splat_plane.reshape(-1))
+        splat_plane[:] = 0
         for y in range(ny):
             cell, fraction = model.y_cell[y], model.y_fraction[y]
             mask, norm = voxels.mask[z, y], voxels.norm[z, y]
@@ -524,7 +512,7 @@ def _process_slices(step, start, stop, voxels, model, blurred, sums):
                     changed += _count_changes(voxels.old[z, y], values)
                 _multiply(values, x_norm, zy_norm, voxels.new[z, y])
                 _multiply(values, norm, np.float32(1), values)
-            _set_zero(grid_row)
+            grid_row[:] = 0
             _splat(values, offset, model.x_fraction, v_fraction, intensity.stride, grid_row)
             _distribute(grid_row, fraction, splat_plane[cell], splat_plane[cell + 1])
         _distribute(splat_plane.reshape(-1), model.z_fraction[z], sums[0].reshape(-1), sums[1].reshape(-1))

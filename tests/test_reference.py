@@ -1,4 +1,7 @@
-"""Every recorded figure of the reference system, through our scripts. Losses and metrics stand in their own tests."""
+"""The recorded figures of the reference, compared with our network and scripts.
+
+The figures of losses and metrics are compared in tests/loss and tests/utilities/evaluation.
+"""
 
 import numpy as np
 import pandas
@@ -29,17 +32,17 @@ def test_network(recorded):
         torch.testing.assert_close(network.eval()(torch.from_numpy(recipe.network_input())), heads[3])
 
 
-def test_prepared_training_set(recorded, lits, script):
+def test_training_set(recorded, lits, script):
     figures, arrays = recorded
-    done = script('data_prepare/get_training_set.py', size=16, expand_slice=5)
-    assert done.returncode == 0, done.stderr
+    result = script('data_prepare/get_training_set.py', size=16, expand_slice=5)
+    assert result.returncode == 0, result.stderr
     for number, (shape, spacing, _) in recipe.CASES.items():
         ct, _ = read_volume(lits / f'train/ct/volume-{number}.nii')
         seg, _ = read_volume(lits / f'train/seg/segmentation-{number}.nii')
         np.testing.assert_array_equal(seg, arrays[f'prepared_seg_{number}'])
         difference = np.abs(ct.astype(int) - np.clip(arrays[f'prepared_ct_{number}'].astype(int), -200, 200))
         assert difference.max() <= 1 and (difference == 0).mean() >= 0.9999
-        # where the voxels lie: checked with a pencil on the zoom's aligned end points, not with the recorded nominal spacing
+        # The exact spacing follows from the zoom, which aligns the end points; the recorded spacing is the nominal one.
         _, geometry = read_header(lits / f'train/ct/volume-{number}.nii')
         z = round(shape[0] * spacing[2])
         exact = [s * (n - 1) / (m - 1) for s, n, m in zip(spacing, shape[::-1], (40, 48, z))]
@@ -52,8 +55,8 @@ def test_val_masks(recorded, lits, script):
     figures, arrays = recorded
     state = ResUNet(training=False).state_dict()
     torch.save({f'module.{n}': torch.from_numpy(w) for n, w in recipe.band_weights(state).items()}, lits / 'band.pth')
-    done = script('val.py', size=16, stride=4, module_path='band.pth', test_slice_thickness=None)
-    assert done.returncode == 0, done.stderr
+    result = script('val.py', size=16, stride=4, module_path='band.pth', test_slice_thickness=None)
+    assert result.returncode == 0, result.stderr
     table = pandas.read_csv(lits / 'pred/result.csv', index_col='case')
     for number, share in ((1, 0.999), (2, 1 - 1e-5)):
         mask, geometry = read_volume(lits / f'pred/pred-{number}.nii')
@@ -79,8 +82,8 @@ def test_crf_masks(recorded, lits, script, dimensions):
         _, geometry = read_volume(lits / f'data/test/CT/volume-{number}.nii')
         write_volume(lits / f'pred/pred-{number}.nii', arrays[f'val_{number}'], geometry)
     expand = {name: PARAMETERS[name] for name in ('z_expand', 'x_expand', 'y_expand')}
-    done = script(f'Densecrf/{dimensions}D-CRF.py', **expand)
-    assert done.returncode == 0, done.stderr
+    result = script(f'Densecrf/{dimensions}D-CRF.py', **expand)
+    assert result.returncode == 0, result.stderr
     table = pandas.read_csv(lits / 'crf/result-post-processing.csv', index_col='case')
     for number in recipe.CASES:
         mask, _ = read_volume(lits / f'crf/crf-{number}.nii')

@@ -7,6 +7,7 @@ from scipy import ndimage
 from Densecrf import grid
 from Densecrf.crf_settings import CrfSettings
 from tests.Densecrf.test_crf import DEFAULTS, brute_force, scene
+from utilities.base import environment
 
 RNG = np.random.default_rng(0)
 
@@ -106,7 +107,7 @@ def test_number_of_threads_changes_nothing(dimensions, monkeypatch):
     image, mask = scene((33, 20, 21), 1, contrast=30)
     results = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(grid.machine, 'limit', threads)
+        monkeypatch.setattr(environment, 'thread_limit', threads)
         settings = [CrfSettings(*DEFAULTS, max_iter) for max_iter in (1, 3, 20)]
         results.append([grid.refine_by_grid(image, mask > 0, each, dimensions) for each in settings])
     np.testing.assert_array_equal(results[0], results[1])

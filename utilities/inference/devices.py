@@ -9,10 +9,11 @@ from utilities.base.machine import cores
 
 
 def choose_devices(gpu: str) -> list[torch.device]:
-    """Return the devices that the parameter `gpu` names, such as '0' or '0,1', and set torch up for a CPU if it is one.
+    """Return the devices that the parameter `gpu` names, such as '0' or '0,1'; prepare torch if that is the CPU.
 
-    The device is the CPU if gpu is '' or CUDA is not available, which is logged. Under torchrun each rank has one device:
-    the GPU of its local rank, or its share of the CPU's cores. Raises InputError for a GPU that the machine does not have.
+    The device is the CPU if gpu is '' or CUDA is not available, which is logged. Under torchrun each rank has one
+    device: the GPU of its local rank, or its share of the CPU's cores. Raises InputError for a GPU that the machine
+    does not have.
     """
     numbers = [int(number) for number in gpu.split(',') if number.strip()]
     if not numbers or not torch.cuda.is_available():

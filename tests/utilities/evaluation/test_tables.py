@@ -1,4 +1,4 @@
-"""A case's row, against numpy; tables that no spreadsheet takes for formulas."""
+"""The row of a case, compared with numpy; names of cases that are safe in tables."""
 
 import csv
 import json
@@ -11,16 +11,20 @@ from utilities.evaluation.calculate_metrics import calculate_metrics
 from utilities.evaluation.tables import score, write_tables
 
 
-def masks():
+def random_masks():
     rng = np.random.default_rng(0)
     return [(rng.random((6, 7, 8)) < share).astype(np.uint8) for share in (0.5, 0.4, 0.6)]
 
 
-def test_score_with_a_label():
-    label, before, after = masks()
+def test_row_with_a_label():
+    label, before, after = random_masks()
     row = score('volume-1.nii', label, before, after, (0.7, 0.8, 2.0), 1.5)
-    final, first = (calculate_metrics(label, mask, (0.7, 0.8, 2.0), 1.5) for mask in (after, before))
-    wanted = {'case': 'volume-1.nii', **final, **{f'{key}_before': value for key, value in first.items()}}
+    metrics_after, metrics_before = (calculate_metrics(label, mask, (0.7, 0.8, 2.0), 1.5) for mask in (after, before))
+    wanted = {
+        'case': 'volume-1.nii',
+        **metrics_after,
+        **{f'{name}_before': value for name, value in metrics_before.items()},
+    }
     wanted.update(
         intersection=(label & after).sum(),
         sizes=int(label.sum()) + int(after.sum()),
@@ -29,8 +33,8 @@ def test_score_with_a_label():
     assert row == wanted and list(row) == list(wanted)
 
 
-def test_score_without_a_label():
-    _, before, after = masks()
+def test_row_without_a_label():
+    _, before, after = random_masks()
     row = score('volume-1.nii', None, before, after, (0.7, 0.8, 2.0), 1.5)
     assert row == {'case': 'volume-1.nii', 'volume_ml': pytest.approx(after.sum() * 0.7 * 0.8 * 2 / 1000)}
 
@@ -51,7 +55,7 @@ NAMES = [
 
 
 def test_no_case_name_becomes_a_formula_or_breaks_a_table(tmp_path):
-    label, before, after = masks()
+    label, before, after = random_masks()
     rows = [score(name, label, before, after, (1, 1, 1), 1) for name in NAMES]
     write_tables(tmp_path, 'result', rows, {}, [('=1', 'why')])
     with open(tmp_path / 'result.csv', newline='') as file:

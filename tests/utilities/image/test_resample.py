@@ -1,4 +1,4 @@
-"""Spline zoom: scipy's grid and values, rounding, edges."""
+"""Spline zoom: grid and values compared with scipy; rounding, types and edges."""
 
 import numpy as np
 import pytest
@@ -23,34 +23,34 @@ def test_agrees_with_scipy(factors, order):
     np.testing.assert_allclose(ours, wanted, atol=1e-3)
 
 
-def test_no_zero_at_the_far_end():
-    """A last coordinate that rounding moves past the last sample must not read as outside."""
-    for n in range(2, 40):
-        for m in range(2, 90):
-            ones = resize(np.ones(n, np.float32), (m,), 1)
-            assert len(ones) == m and (ones > 0.999).all()
+def test_no_zero_at_the_last_sample():
+    """A last coordinate that rounding moves past the last sample must not count as outside."""
+    for old_length in range(2, 40):
+        for new_length in range(2, 90):
+            ones = resize(np.ones(old_length, np.float32), (new_length,), 1)
+            assert len(ones) == new_length and (ones > 0.999).all()
 
 
-def test_integers_are_rounded_in_their_type():
+def test_integers_are_rounded():
     array = RNG.integers(-200, 200, (8, 8, 8)).astype(np.int16)
     ours = zoom(array, (2, 0.5, 0.5), 3)
     exact = zoom(array.astype(np.float64), (2, 0.5, 0.5), 3)
     assert ours.dtype == np.int16 and np.abs(ours - exact).max() <= 0.5 + 1e-9
 
 
-def test_a_shape_that_stays_is_not_touched():
+def test_an_array_whose_shape_does_not_change_is_returned_itself():
     array = RNG.normal(size=(4, 5, 6))
     assert zoom(array, (1, 1, 1), 3) is array and zoom(array, (1.05, 1, 0.99), 3) is array
 
 
-def test_end_points_stay():
+def test_end_points_keep_their_values():
     array = np.linspace(-3, 5, 10)
     ours = zoom(array, [2.3], 3)
     assert (ours[0], ours[-1]) == pytest.approx((-3, 5))
 
 
 @pytest.mark.parametrize('factors', [(1, 1), (0, 1, 1), (-1, 1, 1), (np.nan, 1, 1), (0.01, 1, 1)])
-def test_errors(factors):
+def test_wrong_factors_are_refused(factors):
     with pytest.raises(ValueError, match='factors'):
         zoom(np.zeros((4, 4, 4)), factors, 1)
 
@@ -59,7 +59,7 @@ def test_errors(factors):
 @pytest.mark.parametrize(
     'old, new', [((1, 5, 5), (3, 5, 4)), ((1, 1, 1), (2, 3, 1)), ((2, 2, 2), (5, 1, 2)), ((40, 1, 70), (90, 1, 33))]
 )
-def test_one_slice_one_voxel(old, new, order):
+def test_axes_of_one_or_two_voxels_agree_with_scipy(old, new, order):
     array = RNG.normal(0, 100, old).astype(np.float32)
     np.testing.assert_allclose(
         resize(array, new, order),
@@ -68,13 +68,13 @@ def test_one_slice_one_voxel(old, new, order):
     )
 
 
-@pytest.mark.parametrize('kind', [np.int16, np.uint8, np.float32, np.float64])
-def test_a_constant_stays_constant(kind):
-    ours = zoom(np.full((20, 30, 40), 200, kind), (1.7, 0.5, 0.3), 3)
-    assert ours.dtype == kind and np.abs(ours - 200.0).max() < 1e-3
+@pytest.mark.parametrize('dtype', [np.int16, np.uint8, np.float32, np.float64])
+def test_a_constant_stays_constant(dtype):
+    ours = zoom(np.full((20, 30, 40), 200, dtype), (1.7, 0.5, 0.3), 3)
+    assert ours.dtype == dtype and np.abs(ours - 200.0).max() < 1e-3
 
 
-def test_overshoot_is_held_in_the_type():
+def test_overshoot_is_clipped_to_the_range_of_the_type():
     steps = np.repeat(np.array([0, 255, 0, 255], np.uint8), 8)
     ours = zoom(steps, [2.7], 3)
     exact = np.clip(np.rint(zoom(steps.astype(float), [2.7], 3)), 0, 255)
@@ -83,7 +83,7 @@ def test_overshoot_is_held_in_the_type():
 
 
 @pytest.mark.parametrize('factors', [(1.5, 0.5, 0.5), (1, 0.5, 1), (2, 1, 1), (1, 1, 1)])
-def test_another_type_is_not_rounded_on_the_way(factors):
+def test_integers_resampled_to_float_are_not_rounded(factors):
     array = RNG.integers(-200, 200, (9, 10, 12)).astype(np.int16)
     ours = zoom(array, factors, 3, np.float32)
     assert ours.dtype == np.float32
