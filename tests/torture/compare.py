@@ -1,4 +1,4 @@
-"""What a run left, as {file: its content}: byte for byte, but for what a clock says."""
+"""Compare what two runs left, byte for byte except for times."""
 
 import csv
 import hashlib
@@ -10,9 +10,11 @@ import openpyxl
 import torch
 
 
-def content(folder):
-    """{name: digest} of all files under a folder. Left out: .lock, which names the process that holds it, logs, and
-    half-written files."""
+def content(folder: Path | str) -> dict[str, str]:
+    """Return {name: digest} of all files under a folder.
+
+    Logs and half-written files are left out, and .lock, which names the process that locks the folder.
+    """
     folder = Path(folder)
     return {
         str(path.relative_to(folder)): digest(path)
@@ -21,22 +23,23 @@ def content(folder):
     }
 
 
-def digest(path):
-    """Of the file's bytes, or of what is in it without the times of a run, which are the only thing that may differ:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of its content without the times of the run, which are all that may differ.
 
-    loss.csv and the curve in last.pth: column seconds; tables: column time; the summary: mean time; records: the row's time, and the time
-    at which each file was written. An .xlsx holds the time of its making and is compared cell by cell.
+    Left out are: the column `seconds` of loss.csv and of the curve in last.pth, the column `time` of tables, the mean
+    time of a summary, and in a record the time of its row and the times of its files. An .xlsx holds the time when it
+    was made, so its cells are compared.
     """
     data = path.read_bytes()
     if path.name == 'last.pth':
         state = torch.load(io.BytesIO(data), weights_only=True)
         state['curve'] = state['curve'][:, :-1]
-        data = plain_bytes(state)
+        data = to_bytes(state)
     elif path.suffix == '.csv':
-        data = repr(without_column(list(csv.reader(data.decode().splitlines())))).encode()
+        data = repr(without_times(list(csv.reader(data.decode().splitlines())))).encode()
     elif path.suffix == '.xlsx':
         book = openpyxl.load_workbook(io.BytesIO(data))
-        data = repr([(sheet.title, without_column([list(row) for row in sheet.values])) for sheet in book]).encode()
+        data = repr([(sheet.title, without_times([list(row) for row in sheet.values])) for sheet in book]).encode()
     elif path.name.startswith('summary'):
         summary = json.loads(data)
         summary['mean'].pop('time')
@@ -49,30 +52,33 @@ def digest(path):
     return hashlib.sha256(data).hexdigest()
 
 
-def without_column(rows):
-    times = [place for place, name in enumerate(rows[0]) if name in ('seconds', 'time')] if rows else []
-    return [[value for place, value in enumerate(row) if place not in times] for row in rows]
+def without_times(rows: list[list]) -> list[list]:
+    """Return the rows of a table, the first of them the header, without the columns `seconds` and `time`."""
+    columns = [index for index, name in enumerate(rows[0]) if name not in ('seconds', 'time')] if rows else []
+    return [[row[index] for index in columns if index < len(row)] for row in rows]
 
 
-def plain_bytes(value):
-    """Nested dicts, lists and tensors as bytes that are equal if and only if every bit of them is."""
+def to_bytes(value: object) -> bytes:
+    """Return nested dicts, lists and tensors as bytes that are equal if and only if every bit of them is."""
     if isinstance(value, torch.Tensor):
-        return (
-            repr((value.dtype, tuple(value.shape))).encode()
-            + value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
+        voxels = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return repr((value.dtype, tuple(value.shape))).encode() + voxels
     if isinstance(value, dict):
-        return b'{' + b','.join(repr(key).encode() + b':' + plain_bytes(inner) for key, inner in value.items()) + b'}'
+        return b'{' + b','.join(repr(key).encode() + b':' + to_bytes(inner) for key, inner in value.items()) + b'}'
     if isinstance(value, (list, tuple)):
-        return b'[' + b','.join(map(plain_bytes, value)) + b']'
+        return b'[' + b','.join(map(to_bytes, value)) + b']'
     return repr(value).encode()
 
 
-def differences(wanted, got):
-    """What one content has other than another, in words; '' if nothing."""
-    found = [
-        f'{name} {"missing" if name not in got else "too much" if name not in wanted else "differs"}'
-        for name in sorted(wanted.keys() | got.keys())
-        if wanted.get(name) != got.get(name)
-    ]
-    return ', '.join(found[:6]) + (f' and {len(found) - 6} more' if len(found) > 6 else '')
+def differences(wanted: dict[str, str], got: dict[str, str]) -> str:
+    """Return in words how one content differs from another; '' if it does not."""
+    found = []
+    for name in sorted(wanted.keys() | got.keys()):
+        if name not in got:
+            found.append(f'{name} missing')
+        elif name not in wanted:
+            found.append(f'{name} too much')
+        elif wanted[name] != got[name]:
+            found.append(f'{name} differs')
+    more = f' and {len(found) - 6} more' if len(found) > 6 else ''
+    return ', '.join(found[:6]) + more

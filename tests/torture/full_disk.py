@@ -1,77 +1,91 @@
-"""Disks that run full: one line, nothing half-written; with room again the next run goes on and ends as an undisturbed one."""
+"""Run on disks that become full: one line, nothing half-written; with room again the next run completes the work."""
 
 import resource
 import shutil
 import subprocess
+from pathlib import Path
 
-from tests.torture.kills import Truth, finish, stages, unfinished
-from tests.torture.trial import HANG, Row
+from tests.torture.kills import Stage, Truth, finish, list_parts, stages, unfinished
+from tests.torture.trial import HANG, Clock, Ended, Row
+
+SHARES = 0.01, 0.3, 0.6, 0.85  # of the bytes that an undisturbed run writes
+TRAINING_SHARES = 0.1, 0.6
 
 
-def mount(folder, size):
-    """A disk of `size` bytes at a folder. False where that is not permitted."""
+def mount(folder: Path, size: int) -> bool:
+    """Mount a disk of `size` bytes at a new folder; return False where that is not permitted."""
     folder.mkdir()
     kib = (size // 4096 + 1) * 4
-    if subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', f'size={kib}k', 'tmpfs', str(folder)], capture_output=True
-    ).returncode:
+    command = ['mount', '-t', 'tmpfs', '-o', f'size={kib}k', 'tmpfs', str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
         folder.rmdir()
         return False
     return True
 
 
-def faults_of(stage, truth, folder, ended):
-    """What is wrong with a run that met a full disk, and with what it left."""
+def find_faults(stage: Stage, truth: Truth, folder: Path, ended: Ended) -> list[str]:
+    """Return what is wrong with a run that met a full disk, and with what it left."""
     output = folder / stage.output
     if ended.fault() or ended.code != 1:
         return [ended.fault() or f'exit status {ended.code}']
-    said = [line for line in ended.error if line.startswith('error: ')]
-    if len(said) != 1 or stage.output not in said[0]:
-        return [f'wanted one line that names the folder, got {said or ended.error}']
-    if parts := [path.name for path in folder.rglob('.part-*')]:
+    lines = [line for line in ended.error if line.startswith('error: ')]
+    if len(lines) != 1 or stage.output not in lines[0]:
+        return [f'wanted one line that names the folder, got {lines or ended.error}']
+    if parts := list_parts(folder):
         return [f'left behind: {parts}']
-    half = unfinished(output, truth) if output.is_dir() else []
-    return [f'not whole: {half}'] if half else []
+    half_written = unfinished(output, truth) if output.is_dir() else []
+    return [f'not whole: {half_written}'] if half_written else []
 
 
-def trial(row, stage, truth, folder, size, how):
-    """One stage on a disk, or under a limit for a file, of `size` bytes. Nothing is counted if that was enough."""
+def run_on_full_disk(row: Row, stage: Stage, truth: Truth, folder: Path, size: int) -> None:
+    """Run a stage on a disk of `size` bytes; where mounting is not permitted, nothing is tried."""
     folder.mkdir(parents=True)
-    output, limits = folder / stage.output, ()
+    output = folder / stage.output
     try:
-        if how == 'disk' and not mount(output, size):
-            return
-        if how == 'file':
-            limits = [(resource.RLIMIT_FSIZE, size)]
-        ended = stage.start(folder, limits=limits).wait(HANG + 10 * truth.seconds)
-        if ended.code == 0:
-            return
-        faults = faults_of(stage, truth, folder, ended)
-        if how == 'disk':
+        if mount(output, size):
+            ended = stage.start(folder).wait(HANG + 10 * truth.seconds)
+            if ended.code == 0:
+                return  # the disk was large enough
+            faults = find_faults(stage, truth, folder, ended)
             subprocess.run(['mount', '-o', 'remount,size=2g', str(output)], check=True)
-        faults += [] if faults else finish(stage, truth, folder)
-        row.tried += 1
-        row.faults += [f'{stage.what}, {size} bytes: {fault}' for fault in faults]
+            add_trial(row, stage, size, faults or finish(stage, truth, folder))
     finally:
         if output.is_mount():
             subprocess.run(['umount', str(output)], check=True)
         shutil.rmtree(folder)
 
 
-def part(base, folder, clock, short):
-    """Rows for disks and for limits on the size of a file."""
+def run_with_file_limit(row: Row, stage: Stage, truth: Truth, folder: Path, size: int) -> None:
+    """Run a stage in which no file may have more than `size` bytes."""
+    folder.mkdir(parents=True)
+    limits = [(resource.RLIMIT_FSIZE, size)]
+    ended = stage.start(folder, limits=limits).wait(HANG + 10 * truth.seconds)
+    if ended.code:  # otherwise the limit was large enough
+        faults = find_faults(stage, truth, folder, ended)
+        add_trial(row, stage, size, faults or finish(stage, truth, folder))
+    shutil.rmtree(folder)
+
+
+def add_trial(row: Row, stage: Stage, size: int, faults: list[str]) -> None:
+    row.tried += 1
+    row.faults += [f'{stage.what}, {size} bytes: {fault}' for fault in faults]
+
+
+def part(base: Path, folder: Path, clock: Clock, short: bool) -> list[Row]:
+    """Return the rows for disks and for limits on the size of a file."""
     disk, file = Row('a full disk (tmpfs)', wanted=0), Row('a limit on the size of files', wanted=0)
     kinds = stages(base)
     for name in ('prepare',) if short else ('prepare', 'val', '3D CRF', '2D CRF', 'train'):
-        stage, place = kinds[name], folder / name
-        truth = Truth(stage, place)
-        shares = (0.5,) if short else (0.01, 0.3, 0.6, 0.85) if name != 'train' else (0.1, 0.6)
-        for share in shares:
+        stage, run_folder = kinds[name], folder / name
+        truth = Truth(stage, run_folder)
+        shares = TRAINING_SHARES if name == 'train' else SHARES
+        for share in (0.5,) if short else shares:
             if clock.over():
                 break
-            disk.wanted, file.wanted = disk.wanted + 1, file.wanted + 1
-            trial(disk, stage, truth, place, int(share * sum(truth.sizes)), 'disk')
-            trial(file, stage, truth, place, int(share * max(truth.sizes)), 'file')
+            disk.wanted += 1
+            file.wanted += 1
+            run_on_full_disk(disk, stage, truth, run_folder, int(share * sum(truth.sizes)))
+            run_with_file_limit(file, stage, truth, run_folder, int(share * max(truth.sizes)))
     if not disk.tried:
         disk.wanted, disk.remark = 0, 'not permitted here: nothing was mounted'
     return [disk, file]

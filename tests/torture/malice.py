@@ -1,29 +1,31 @@
-"""Checkpoints and settings files that would run a program: nothing is run, and one line refuses them."""
+"""Read checkpoints and settings files that try to run a program: nothing may run, and one line must refuse them."""
 
 import io
 import os
 import pickle
 import tarfile
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from tests.torture.mutants import add, through_readers
-from tests.torture.trial import SMALL, Row, run
+from tests.torture.trial import SMALL, Clock, Ended, Row, run
 
 
 class Bomb:
     """Calls a function when it is unpickled."""
 
-    def __init__(self, function, *arguments):
+    def __init__(self, function: Callable, *arguments):
         self.call = function, arguments
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable, tuple]:
         return self.call
 
 
-def payloads(mark):
-    """Objects that create the file `mark` when they are unpickled, by name."""
+def payloads(mark: Path) -> dict[str, Bomb]:
+    """Return objects by name that create the file `mark` when they are unpickled."""
     code = f'open({str(mark)!r}, "w").close()'
     inner = io.BytesIO()
     torch.save(Bomb(exec, code), inner)
@@ -39,35 +41,45 @@ def payloads(mark):
     }
 
 
-def containers(content, weight):
-    """A checkpoint file around an object, in every form that torch or pickle reads: {name: bytes}."""
-    found = {}
-    for place, value in (
-        ('alone', content),
-        ('in a dict', {'weight': content, 'bias': weight}),
-        ('as a key', [{'epoch': 1}, content]),
+def containers(payload: Bomb, weight: torch.Tensor) -> dict[str, bytes]:
+    """Return checkpoint files around a payload, by name, in every form that torch or pickle reads."""
+    files = {}
+    for position, value in (
+        ('alone', payload),
+        ('in a dict', {'weight': payload, 'bias': weight}),
+        ('as a key', [{'epoch': 1}, payload]),
     ):
         for protocol in (0, 2, 5):
-            found[f'pickle {protocol} {place}'] = pickle.dumps(value, protocol)
-        for old in (False, True):
-            buffer = io.BytesIO()
-            torch.save(value, buffer, _use_new_zipfile_serialization=not old)
-            found[f'{"old" if old else "zip"} {place}'] = buffer.getvalue()
+            files[f'pickle {protocol} {position}'] = pickle.dumps(value, protocol)
+        files[f'zip {position}'] = save_with_torch(value, is_zip=True)
+        files[f'old {position}'] = save_with_torch(value, is_zip=False)
+    files['tar'] = make_tar(payload)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([payload], object), allow_pickle=True)
+    files['npy'] = buffer.getvalue()
+    return files
+
+
+def save_with_torch(value: object, is_zip: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer, _use_new_zipfile_serialization=is_zip)
+    return buffer.getvalue()
+
+
+def make_tar(payload: Bomb) -> bytes:
+    """Return the payload in the tar format of the first versions of torch."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode='w') as tar:
         for name in ('sys_info', 'pickle', 'storages', 'tensors'):
-            data = pickle.dumps(content, 2)
+            data = pickle.dumps(payload, 2)
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
-    found['tar'] = buffer.getvalue()
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([content], object), allow_pickle=True)
-    found['npy'] = buffer.getvalue()
-    return found
+    return buffer.getvalue()
 
 
-def malicious_settings(mark):
+def malicious_settings(mark: Path) -> list[str]:
+    """Return the texts of settings files that would create the file `mark` if they were executed."""
     name = str(mark)
     return [
         f'{line}\n'
@@ -96,78 +108,87 @@ def malicious_settings(mark):
     ]
 
 
-def part(base, folder, keep, clock, short):
-    """Rows of malicious checkpoints and settings files, through the readers, and some through the scripts themselves."""
-    folder.mkdir(parents=True)
-    mark = folder / 'created'
-    files, texts = [], []
+def write_checkpoints(folder: Path, mark: Path, short: bool) -> list[Path]:
+    """Write every payload in every form of a checkpoint file; return their paths."""
+    files = []
     for name, bomb in payloads(mark).items():
         if short and name != 'exec':
             continue
         for form, data in containers(bomb, torch.zeros(2)).items():
             files.append(folder / f'{name} {form}.pth'.replace(' ', '-'))
             files[-1].write_bytes(data)
+    return files
+
+
+def write_settings(folder: Path, mark: Path) -> list[Path]:
+    """Write the malicious settings files; return their paths."""
+    files = []
     for number, text in enumerate(malicious_settings(mark)):
-        texts.append(folder / f'{number}.py')
-        texts[-1].write_text(text)
+        files.append(folder / f'{number}.py')
+        files[-1].write_text(text)
+    return files
+
+
+def require_that_payloads_work(folder: Path, mark: Path) -> None:
+    """Raise RuntimeError unless the checkpoints create the file `mark` when they are read without care."""
     pickle.loads((folder / 'exec-pickle-2-alone.pth').read_bytes())
     torch.load(folder / 'exec-zip-in-a-dict.pth', weights_only=False)
     if not mark.exists():
         raise RuntimeError('the malicious checkpoints do nothing: this part would show nothing')
     mark.unlink()
 
-    checkpoints, settings = (
-        Row('malicious checkpoints', wanted=len(files)),
-        Row('malicious settings files', wanted=len(texts)),
-    )
-    through_readers(checkpoints, 'checkpoints', files, keep, clock)
-    through_readers(settings, 'settings', texts, keep, clock)
-    for row in (checkpoints, settings):
-        if mark.exists():
-            row.faults.append(f'one of them created {mark}')
-            mark.unlink()
-    some = files[:1] if short else [path for path in files if path.name.startswith('exec')][::2]
-    common = dict(
+
+def judge(ended: Ended, mark: Path, what: str) -> str:
+    """Return what is wrong with a script that was given a malicious file, '' if it refused the file in one line."""
+    if mark.exists():
+        mark.unlink()
+        return f'{what}: a file was created'
+    return ended.fault() or ('' if ended.code == 1 else f'{what}: the file was accepted')
+
+
+def run_with_checkpoint(base: Path, folder: Path, path: Path, parameter: str) -> Ended:
+    """Run val.py or train_ds.py with a checkpoint as module_path, as pretrained_path, or as the state to resume."""
+    (folder / 'module').mkdir(parents=True)
+    if parameter == 'resume':
+        (folder / 'module/last.pth').write_bytes(path.read_bytes())
+    overrides = dict(
         SMALL,
         training_set_path=base / 'train',
         test_ct_path=base / 'data/test/CT',
         test_seg_path=base / 'data/test/seg',
+        Epoch=1,
+        module_dir='module',
     )
-    for number, path in enumerate(some):
-        place = folder / f'run-{number}'
-        (place / 'module').mkdir(parents=True)
-        way = ('module_path', 'pretrained_path', 'resume')[number % 3]
-        if way == 'resume':
-            (place / 'module/last.pth').write_bytes(path.read_bytes())
-        ended = run(
-            'val.py' if way == 'module_path' else 'train_ds.py',
-            place,
-            60,
-            **common,
-            Epoch=1,
-            module_dir='module',
-            **{way: 'auto' if way == 'resume' else path},
-        )
+    overrides[parameter] = 'auto' if parameter == 'resume' else path
+    return run('val.py' if parameter == 'module_path' else 'train_ds.py', folder, 60, **overrides)
+
+
+def part(base: Path, folder: Path, keep: Path, clock: Clock, short: bool) -> list[Row]:
+    """Return the rows of malicious checkpoints and settings files, through the readers and some through the scripts."""
+    folder.mkdir(parents=True)
+    mark = folder / 'created'
+    files, settings_files = write_checkpoints(folder, mark, short), write_settings(folder, mark)
+    require_that_payloads_work(folder, mark)
+
+    checkpoints = Row('malicious checkpoints', wanted=len(files))
+    settings = Row('malicious settings files', wanted=len(settings_files))
+    through_readers(checkpoints, 'checkpoints', files, keep, clock)
+    through_readers(settings, 'settings', settings_files, keep, clock)
+    for row in (checkpoints, settings):
+        if mark.exists():
+            row.faults.append(f'one of them created {mark}')
+            mark.unlink()
+
+    some_files = files[:1] if short else [path for path in files if path.name.startswith('exec')][::2]
+    for number, path in enumerate(some_files):
+        parameter = ('module_path', 'pretrained_path', 'resume')[number % 3]
+        ended = run_with_checkpoint(base, folder / f'run-{number}', path, parameter)
         checkpoints.wanted += 1
-        add(
-            checkpoints,
-            path,
-            f'{way}: a file was created'
-            if mark.exists()
-            else ended.fault() or ('' if ended.code == 1 else f'{way}: taken as good'),
-            keep,
-        )
-        mark.unlink(missing_ok=True)
-    for path in texts[: 1 if short else 4]:
-        settings.wanted += 1
+        add(checkpoints, path, judge(ended, mark, parameter), keep)
+    for path in settings_files[: 1 if short else 4]:
         ended = run('data_prepare/analyse_dataset.py', folder, 60, parameters=path)
-        add(
-            settings,
-            path,
-            'a file was created' if mark.exists() else ended.fault() or ('' if ended.code == 1 else 'taken as good'),
-            keep,
-        )
-        mark.unlink(missing_ok=True)
-    created = any('created' in fault for row in (checkpoints, settings) for fault in row.faults)
-    checkpoints.remark = settings.remark = 'a file was created' if created else 'nothing was created'
+        settings.wanted += 1
+        add(settings, path, judge(ended, mark, 'parameters'), keep)
+    is_created = any('created' in fault for row in (checkpoints, settings) for fault in row.faults)
+    checkpoints.remark = settings.remark = 'a file was created' if is_created else 'nothing was created'
     return [checkpoints, settings]

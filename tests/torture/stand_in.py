@@ -1,4 +1,4 @@
-"""As much of a visdom server as its client needs to draw lines, or one that misbehaves.
+"""Serve as much of visdom as its client needs to draw lines, or misbehave.
 
 python tests/torture/stand_in.py PORT good|silent|refusing|nonsense
 """
@@ -10,29 +10,34 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers every request. way: 'good', 'silent' (never answers), 'refusing' (status 500) or 'nonsense' (no JSON)."""
+
     way = 'good'
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get('Content-Length') or 0)) or b'{}')
         self.received(body)
         if self.way == 'silent':
             time.sleep(3600)
         self.send_response(500 if self.way == 'refusing' else 200)
-        if self.way == 'nonsense':
-            answer = b'\xff<html>' * 1000
-        else:
-            answer = b'false' if self.path.endswith('win_exists') else str(body.get('win', 'window')).encode()
+        answer = self.answer(body)
         self.send_header('Content-Length', str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
 
     do_GET = do_POST
 
-    def received(self, body):
-        pass
+    def answer(self, body: dict) -> bytes:
+        """Return the body of the answer: the name of the window that was drawn, if it is a good one."""
+        if self.way == 'nonsense':
+            return b'\xff<html>' * 1000
+        return b'false' if self.path.endswith('win_exists') else str(body.get('win', 'window')).encode()
 
-    def log_message(self, *_):
-        pass
+    def received(self, body: dict) -> None:
+        """Do nothing with a request; tests override this."""
+
+    def log_message(self, *_) -> None:
+        """Print nothing."""
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""make torture in its short form; and that it sees what it looks for."""
+"""The short form of make torture passes, and its checks notice what they look for."""
 
 import json
 import signal
@@ -43,11 +43,11 @@ def test_everything_survives_the_short_form():
         (Ended(-9, '', '', 60, 1, hung=True), 'hung'),
     ],
 )
-def test_judges_how_a_script_ended(ended, fault):
+def test_fault_says_how_a_script_ended_badly(ended, fault):
     assert fault in ended.fault() and bool(fault) == bool(ended.fault())
 
 
-def test_sees_a_byte_and_a_file_that_differ_and_no_clock(tmp_path):
+def test_differences_name_bytes_and_files_but_ignore_times(tmp_path):
     for name, seconds in (('a', 1), ('b', 2)):
         (tmp_path / name / 'manifest').mkdir(parents=True)
         (tmp_path / name / 'loss.csv').write_text(f'step,loss,seconds\n1,0.5,{seconds}\n')
@@ -64,7 +64,7 @@ def test_sees_a_byte_and_a_file_that_differ_and_no_clock(tmp_path):
     assert found == 'loss.csv differs, manifest/volume-1.json missing, mask.nii differs, more too much'
 
 
-def test_mutants_differ_and_the_same_seed_gives_the_same(tmp_path):
+def test_mutants_differ_from_each_other_and_follow_from_the_seed(tmp_path):
     sound = sound_files(tmp_path)
     for name, data in sound.items():
         first, again = [mutate.volume_mutated(name, data, np.random.default_rng(7)) for _ in range(2)]
@@ -77,7 +77,7 @@ def test_mutants_differ_and_the_same_seed_gives_the_same(tmp_path):
     ]
 
 
-def test_a_header_in_the_other_byte_order_says_the_same(tmp_path):
+def test_a_header_in_the_other_byte_order_holds_the_same_values(tmp_path):
     data = sound_files(tmp_path)['ct.nii']
     turned = mutate.swapped(data)
     assert (
@@ -100,7 +100,7 @@ def test_a_sound_file_is_read_and_a_spoiled_one_refused_in_one_line(tmp_path):
     assert row.remark == f'{len(sound)} read, 1 refused'
 
 
-def test_a_kill_reaches_a_script_and_its_children(tmp_path):
+def test_a_signal_ends_a_script(tmp_path):
     script = Script('train_ds.py', tmp_path)
     assert script.signal(signal.SIGKILL)
     ended = script.wait()

@@ -1,13 +1,16 @@
-"""What goes wrong in the end, again and again: kills, malformed and malicious files, full disks, servers that vanish, two runs at once.
+"""Do to the scripts what goes wrong in practice, again and again.
 
-Every script of the pipeline runs as a user runs it, on phantoms of a few kilobytes. Survived means: it ended in success or in one clear
-line, lost nothing that was finished, and what it left in the end equals what an undisturbed run leaves.
+The parts are kills, malformed files (mutants), malicious files, full disks, servers that vanish, and two runs at once.
+Every script of the pipeline runs as a user runs it, on phantoms of a few kilobytes. A script survives if it ends in
+success or in one clear line, loses no finished work, and in the end leaves what an undisturbed run leaves.
 
-Out:  tests/torture/results.md, results.json, the table in docs/reliability.md; exit status 1 if anything fell short
+Out:  tests/torture/results.md, results.json and the table in docs/reliability.md; the exit status is 1 if a script did
+      not survive, or if too little was tried
 
     python tests/torture/torture.py                       about twelve minutes on two cores
     python tests/torture/torture.py --minutes=30 --seed=7
-    python tests/torture/torture.py --short               a minute, prints the table, writes nothing; so does --only=kills,malice
+    python tests/torture/torture.py --short               a minute; prints the table and writes nothing
+    python tests/torture/torture.py --only=kills,malice   these parts; prints the table and writes nothing
 """
 
 import argparse
@@ -19,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,130 +32,166 @@ import torch
 from tqdm import tqdm
 
 from tests.torture import full_disk, kills, malice, mutants, servers, two_runs
-from tests.torture.trial import SMALL, Clock, hear_signals, must
+from tests.torture.trial import SMALL, Clock, Row, hear_signals, must
 from tools.documentation import replace_table
 from utilities.base.atomic_write import atomic_write
 
 FOLDER = Path(__file__).resolve().parent
-# what runs side by side, and the share of the time for it; the first two use both cores by themselves
-PARTS = (('kills',), 0.45), (('mutants',), 0.22), (('full_disk', 'malice'), ('servers', 'two_runs'), 0.33)
+SHORT_SECONDS = 60
+# Groups of lanes with their shares of the time. Lanes run at once, the parts of a lane one after the other. The first
+# two groups have a single lane, since kills and mutants use both cores by themselves.
+GROUPS = (
+    ((('kills',),), 0.45),
+    ((('mutants',),), 0.22),
+    ((('full_disk', 'malice'), ('servers', 'two_runs')), 0.33),
+)
+PARTS = [name for lanes, _ in GROUPS for lane in lanes for name in lane]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--minutes', type=float, default=12, help='time that all of it may take (12)')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments, the files and their faults (0)')
-    parser.add_argument('--short', action='store_true', help='a minute')
-    parser.add_argument('--only', default='', help='of kills, mutants, full_disk, malice, servers, two_runs')
-    options = parser.parse_args()
-    known = [name for *lanes, _ in PARTS for lane in lanes for name in lane]
-    names = options.only.split(',') if options.only else known
-    if unknown := [name for name in names if name not in known]:
-        parser.error(f'--only: wanted names of {", ".join(known)}, got {", ".join(unknown)}')
-
+def main() -> int:
+    options = parse_arguments()
     hear_signals()
     start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix='torture-'))
-    keep = folder / 'faulty'
+    faulty_files = folder / 'faulty'
     try:
-        with progress(60 if options.short else options.minutes * 60) as bar:
-            rows = tortured(folder, keep, names, options, bar)
+        with ProgressBar(SHORT_SECONDS if options.short else options.minutes * 60) as bar:
+            rows = run_parts(folder, faulty_files, options, bar)
     finally:
-        for path in folder.iterdir():
-            if path != keep:
-                shutil.rmtree(path)
-        if not keep.exists():
-            folder.rmdir()
-    short_of = [row for row in rows if row.faults or row.tried < row.wanted]
-    minutes = (time.monotonic() - start) / 60
-    text = '\n'.join([*map('| {} |'.format, map(' | '.join, table(rows))), '', about(rows, options.seed, minutes)])
+        remove_all_but(folder, faulty_files)
+    text = format_table(rows, options.seed, (time.monotonic() - start) / 60)
     print(text)
-    for row in short_of:
-        print(f'{row.what}: {row.tried} of {row.wanted} tried, {len(row.faults)} faults')
-        for fault in row.faults[:20]:
-            print(f'    {fault}')
-    if not options.short and not options.only:
-        write(rows, text)
-    return 1 if short_of else 0
+    failed = [row for row in rows if row.faults or row.tried < row.wanted]
+    print_faults(failed)
+    if not options.short and options.only == PARTS:
+        write_results(rows, text)
+    return 1 if failed else 0
 
 
-def tortured(folder, keep, names, options, bar):
-    """The rows of all parts, in order."""
-    base = folder / 'base'
-    base.mkdir()
-    for script, more in (
-        ('data_prepare/make_phantom.py', {}),
-        ('data_prepare/get_training_set.py', {}),
-        ('train_ds.py', dict(Epoch=1, module_dir='module')),
-        ('val.py', dict(module_path='module')),
-    ):
-        must(script, base, **{**SMALL, **more})
-    ways = {
-        'kills': lambda clock, place: kills.part(base, place, clock, options.seed, options.short),
-        'mutants': lambda clock, place: mutants.part(base, place, keep, clock, options.seed, options.short),
-        'full_disk': lambda clock, place: full_disk.part(base, place, clock, options.short),
-        'malice': lambda clock, place: malice.part(base, place, keep, clock, options.short),
-        'servers': lambda clock, place: servers.part(base, place, clock, options.seed, options.short),
-        'two_runs': lambda clock, place: two_runs.part(base, place, clock, options.seed, options.short),
-    }
-    rows = []
-    for *lanes, share in PARTS:
-        clock = Clock(share * options.minutes * 60)
-
-        def lane(parts):
-            found = []
-            for name in parts:
-                bar.set_postfix_str(name)
-                found += ways[name](clock, folder / name)
-            return found
-
-        with ThreadPoolExecutor(len(lanes)) as threads:
-            for done in [threads.submit(lane, [name for name in parts if name in names]) for parts in lanes]:
-                rows += done.result()
-    return rows
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--minutes', type=float, default=12, help='time for everything (12)')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments, the files and their faults (0)')
+    parser.add_argument('--short', action='store_true', help='a minute')
+    parser.add_argument('--only', default=','.join(PARTS), help=f'names of parts: {", ".join(PARTS)}')
+    options = parser.parse_args()
+    options.only = options.only.split(',')
+    if unknown := [name for name in options.only if name not in PARTS]:
+        parser.error(f'--only: wanted names of {", ".join(PARTS)}, got {", ".join(unknown)}')
+    return options
 
 
-class progress:
-    """A bar of the seconds that went by."""
+class ProgressBar:
+    """A progress bar of the elapsed seconds, out of those that everything may take."""
 
-    def __init__(self, seconds):
-        self.bar, self.over = tqdm(total=round(seconds), desc='torture', unit='s'), threading.Event()
+    def __init__(self, seconds: float):
+        self.bar, self.is_over = tqdm(total=round(seconds), desc='torture', unit='s'), threading.Event()
 
-    def __enter__(self):
+    def __enter__(self) -> tqdm:
         threading.Thread(target=self.count, daemon=True).start()
         return self.bar
 
-    def count(self):
+    def count(self) -> None:
         start = time.monotonic()
-        while not self.over.wait(1):
+        while not self.is_over.wait(1):
             self.bar.n = min(self.bar.total, round(time.monotonic() - start))
             self.bar.refresh()
 
-    def __exit__(self, *_):
-        self.over.set()
+    def __exit__(self, *_) -> None:
+        self.is_over.set()
         self.bar.close()
 
 
-def survived(row):
+def run_parts(folder: Path, faulty_files: Path, options: argparse.Namespace, bar: tqdm) -> list[Row]:
+    """Run the wanted parts and return their rows.
+
+    Args:
+        folder: an empty folder.
+        faulty_files: folder for the files that a script did not survive.
+        options: of the command line.
+        bar: shows the name of the part.
+    """
+    make_base(folder / 'base')
+    rows = []
+    for lanes, share in GROUPS:
+        clock = Clock(share * options.minutes * 60)
+        with ThreadPoolExecutor(len(lanes)) as threads:
+            jobs = [threads.submit(run_lane, lane, folder, faulty_files, options, clock, bar) for lane in lanes]
+            for job in jobs:
+                rows += job.result()
+    return rows
+
+
+def make_base(base: Path) -> None:
+    """Make phantoms, a training set, weights and masks, which the parts work on."""
+    base.mkdir()
+    must('data_prepare/make_phantom.py', base, **SMALL)
+    must('data_prepare/get_training_set.py', base, **SMALL)
+    must('train_ds.py', base, **SMALL, Epoch=1, module_dir='module')
+    must('val.py', base, **SMALL, module_path='module')
+
+
+def run_lane(
+    lane: Sequence[str], folder: Path, faulty_files: Path, options: argparse.Namespace, clock: Clock, bar: tqdm
+) -> list[Row]:
+    """Run the wanted parts of a lane one after the other; the arguments are those of run_parts."""
+    rows = []
+    for name in lane:
+        if name in options.only:
+            bar.set_postfix_str(name)
+            rows += run_part(name, folder, faulty_files, options, clock)
+    return rows
+
+
+def run_part(name: str, folder: Path, faulty_files: Path, options: argparse.Namespace, clock: Clock) -> list[Row]:
+    """Run one part and return its rows; the arguments are those of run_parts."""
+    base, part_folder, seed, short = folder / 'base', folder / name, options.seed, options.short
+    if name == 'kills':
+        return kills.part(base, part_folder, clock, seed, short)
+    if name == 'mutants':
+        return mutants.part(base, part_folder, faulty_files, clock, seed, short)
+    if name == 'full_disk':
+        return full_disk.part(base, part_folder, clock, short)
+    if name == 'malice':
+        return malice.part(base, part_folder, faulty_files, clock, short)
+    if name == 'servers':
+        return servers.part(base, part_folder, clock, seed, short)
+    return two_runs.part(base, part_folder, clock, seed, short)
+
+
+def remove_all_but(folder: Path, kept: Path) -> None:
+    """Remove a folder and all in it, except for one folder inside it if that exists."""
+    for path in folder.iterdir():
+        if path != kept:
+            shutil.rmtree(path)
+    if not kept.exists():
+        folder.rmdir()
+
+
+def count_survived(row: Row) -> int:
     return max(0, row.tried - len(row.faults))
 
 
-def table(rows):
+def format_table(rows: Sequence[Row], seed: int, minutes: float) -> str:
+    """Return the table as Markdown, and a line on what it was made with."""
+    lines = [f'| {" | ".join(cells)} |' for cells in table(rows)]
+    return '\n'.join([*lines, '', describe_run(rows, seed, minutes)])
+
+
+def table(rows: Sequence[Row]) -> Iterator[Sequence[str]]:
+    """Yield the header, the alignment and the cells of each row."""
     yield 'what', 'how often', 'survived', 'remarks'
     yield '---', '--:', '--:', '---'
     for row in rows:
-        missing = f'; {row.wanted} wanted' if row.tried < row.wanted else ''
+        remarks = [row.remark] if row.remark else []
+        if row.tried < row.wanted:
+            remarks.append(f'{row.wanted} wanted')
         fell_short = ' **fell short**' if row.faults else ''
-        yield (
-            row.what,
-            f'{row.tried:,}',
-            f'{survived(row):,}',
-            ((row.remark + missing).lstrip('; ') + fell_short).strip(),
-        )
+        yield row.what, f'{row.tried:,}', f'{count_survived(row):,}', ('; '.join(remarks) + fell_short).strip()
 
 
-def about(rows, seed, minutes):
-    """Totals, and what it ran on."""
+def describe_run(rows: Sequence[Row], seed: int, minutes: float) -> str:
+    """Return a sentence with the totals, and on what machine and versions they were reached."""
     killed = sum(row.tried for row in rows if row.what.startswith('SIGKILL'))
     malformed = sum(row.tried for row in rows if 'malformed' in row.what)
     cores = len(os.sched_getaffinity(0))
@@ -161,9 +201,17 @@ def about(rows, seed, minutes):
     )
 
 
-def write(rows, text):
+def print_faults(rows: Sequence[Row]) -> None:
+    for row in rows:
+        print(f'{row.what}: {row.tried} of {row.wanted} tried, {len(row.faults)} faults')
+        for fault in row.faults[:20]:
+            print(f'    {fault}')
+
+
+def write_results(rows: Sequence[Row], text: str) -> None:
+    results = [{**vars(row), 'survived': count_survived(row)} for row in rows]
     with atomic_write(FOLDER / 'results.json') as part:
-        part.write_text(json.dumps([{**vars(row), 'survived': survived(row)} for row in rows], indent=1) + '\n')
+        part.write_text(json.dumps(results, indent=1) + '\n')
     with atomic_write(FOLDER / 'results.md') as part:
         part.write_text(text + '\n')
     page = replace_table('torture', text)

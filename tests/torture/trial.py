@@ -1,4 +1,4 @@
-"""Scripts as processes of their own, started, watched and judged; and the folders that they leave, compared."""
+"""Start a script as a process of its own, watch it, and judge how it ended."""
 
 import os
 import re
@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parents[2]
 HANG = 20  # seconds that one file may take
-MEMORY = 2 * 2**30  # bytes that a process may hold
-GUARD = 12 * 2**30  # bytes of addresses, so that a runaway ends itself and not the machine
+MEMORY = 2 * 2**30  # bytes of memory that a process may use
+ADDRESS_SPACE = 12 * 2**30  # bytes of addresses, so that a process that takes too much ends before the machine does
 SMALL = dict(
     phantom_train=3,
     phantom_test=3,
@@ -31,7 +33,7 @@ SMALL = dict(
     gpu='',
     print_every=1,
 )
-# one thread: two lanes for two cores, and sums in one order, without which no two trainings are alike
+# One thread for each process: two trials run at once on two cores, and only sums in one order make two trainings equal.
 ENVIRONMENT = {
     **os.environ,
     'CUDA_VISIBLE_DEVICES': '',
@@ -43,17 +45,19 @@ ENVIRONMENT = {
 
 @dataclass
 class Row:
-    """A line of the table: how many were tried, which faults were found."""
+    """A row of the table. wanted: the number of trials; fewer are no success, even without faults."""
 
     what: str
     tried: int = 0
-    faults: list = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     remark: str = ''
-    wanted: int = 1  # fewer tried is no success either
+    wanted: int = 1
 
 
 @dataclass
 class Ended:
+    """How a script ended. code: as in subprocess; memory: peak in bytes; hung: it was killed because it did not end."""
+
     code: int
     out: str
     err: str
@@ -62,42 +66,47 @@ class Ended:
     hung: bool = False
 
     @property
-    def error(self):
-        """The lines that tell a user what to mend."""
+    def error(self) -> list[str]:
+        """The lines that tell a user what to change."""
         return re.findall(r'^(?:error|failed): .*', f'{self.out}\n{self.err}', re.M)
 
-    def fault(self):
-        """What is wrong with how the process ended; '' if it succeeded or told why not."""
+    def fault(self) -> str:
+        """Return what is wrong with how the script ended; '' if it succeeded or told why it did not."""
         text = f'{self.out}\n{self.err}'
         if self.hung:
             return f'hung: no end after {self.seconds:.0f} s'
         if 'Traceback (most recent call last)' in text:
-            return (
-                'traceback: '
-                + (re.findall(r'^\w[\w.]*: .*', text[text.rindex('Traceback') :], re.M) or ['of what?'])[0][:200]
-            )
+            errors = re.findall(r'^\w[\w.]*: .*', text[text.rindex('Traceback') :], re.M)
+            return f'traceback: {errors[0][:200] if errors else "no name of an error"}'
         if control := re.search(r'[\x00-\x08\x0b-\x1f\x7f]', text):
             return f'control character {control[0]!r} on the screen'
         if self.code < 0:
             return f'ended by {signal.Signals(-self.code).name}'
         if self.memory > MEMORY or re.search('MemoryError|nable to allocate|bad_alloc|[cC]annot allocate', text):
-            return f'memory: {self.memory / 2**20:.0f} MiB held; {(self.error or [""])[-1][:200]}'
-        if self.code not in (0, 1) or self.code == 1 and not self.error:
-            return f'exit status {self.code} and no clear line: {text.strip()[-200:]}'
-        return ''
+            last_error = self.error[-1][:200] if self.error else ''
+            return f'memory: peak of {self.memory / 2**20:.0f} MiB; {last_error}'
+        explained = self.code == 0 or (self.code == 1 and self.error)
+        return '' if explained else f'exit status {self.code} and no clear line: {text.strip()[-200:]}'
 
 
-def hear_signals():
-    """A background job starts with these two ignored, and so would every script that it starts."""
+def hear_signals() -> None:
+    """Stop ignoring SIGINT and SIGHUP, as a background job does, since the scripts would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 class Script:
-    """A script under way in `folder`, in a process group of its own."""
+    """A running script in a process group of its own.
 
-    def __init__(self, name, folder, limits=(), **overrides):
-        self.name, self.folder, self.began = name, Path(folder), time.monotonic()
+    Args:
+        name: path of the script in the repository.
+        folder: where it runs.
+        limits: pairs (resource, value) of resource limits.
+        overrides: parameters of the run.
+    """
+
+    def __init__(self, name: str, folder: Path, limits: Sequence[tuple[int, int]] = (), **overrides):
+        self.name, self.folder, self.start_time = name, Path(folder), time.monotonic()
         command = [sys.executable, str(ROOT / name), *(f'--{key}={value}' for key, value in overrides.items())]
         self.process = subprocess.Popen(
             command,
@@ -108,49 +117,49 @@ class Script:
             env=ENVIRONMENT,
             start_new_session=True,
         )
-        for what, value in ((resource.RLIMIT_AS, GUARD), *limits):
-            resource.prlimit(self.process.pid, what, (value, value))
-        self.ended, self.texts = None, (bytearray(), bytearray())
-        # pipes, since a limit on the size of files would hold for these too
+        for kind, value in ((resource.RLIMIT_AS, ADDRESS_SPACE), *limits):
+            resource.prlimit(self.process.pid, kind, (value, value))
+        self.ended: Ended | None = None
+        # Pipes, since a limit on the size of files would hold for output files as well.
+        self.stdout, self.stderr = bytearray(), bytearray()
         self.readers = [
-            threading.Thread(target=collect, args=pair, daemon=True)
-            for pair in zip((self.process.stdout, self.process.stderr), self.texts)
+            threading.Thread(target=read_pipe, args=(self.process.stdout, self.stdout), daemon=True),
+            threading.Thread(target=read_pipe, args=(self.process.stderr, self.stderr), daemon=True),
         ]
         for reader in self.readers:
             reader.start()
 
-    def said(self, which):
-        """What it wrote so far to stdout (0) or stderr (1)."""
-        return bytes(self.texts[which]).decode(errors='backslashreplace').replace('\r', '\n')
-
-    def poll(self):
-        """Ended once it has, else None."""
+    def poll(self) -> Ended | None:
+        """Return how the script ended, or None while it runs."""
         if self.ended is None:
             pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
             if pid:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
                 for reader in self.readers:
-                    reader.join(2)  # a child of it may hold the pipes for longer
+                    reader.join(2)  # a child of the script may keep the pipes open for longer
                 self.ended = Ended(
                     self.process.returncode,
-                    self.said(0),
-                    self.said(1),
-                    time.monotonic() - self.began,
+                    decode_output(self.stdout),
+                    decode_output(self.stderr),
+                    time.monotonic() - self.start_time,
                     usage.ru_maxrss * 1024,
                 )
         return self.ended
 
-    def signal(self, number, group=True):
-        """Send it a signal, with all its children or alone. False if it has ended already."""
+    def signal(self, number: int, group: bool = True) -> bool:
+        """Send a signal to the script, with all its children or alone; return False if it has ended already."""
         if self.poll():
             return False
-        (os.killpg if group else os.kill)(self.process.pid, number)
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            os.kill(self.process.pid, number)
         return True
 
-    def wait(self, seconds=120):
-        """Ended; after so many seconds it is killed and said to hang."""
+    def wait(self, seconds: float = 120) -> Ended:
+        """Return how the script ended; if it runs longer than `seconds`, kill it and mark it as hung."""
         while not self.poll():
-            if time.monotonic() - self.began > seconds:
+            if time.monotonic() - self.start_time > seconds:
                 self.signal(signal.SIGKILL)
                 while not self.poll():
                     time.sleep(0.01)
@@ -159,18 +168,24 @@ class Script:
         return self.ended
 
 
-def collect(pipe, text):
+def read_pipe(pipe: BinaryIO, text: bytearray) -> None:
+    """Append everything that comes through a pipe to `text`."""
     with pipe:
         while data := os.read(pipe.fileno(), 65536):
             text += data
 
 
-def run(name, folder, seconds=120, limits=(), **overrides):
+def decode_output(text: bytearray) -> str:
+    return bytes(text).decode(errors='backslashreplace').replace('\r', '\n')
+
+
+def run(name: str, folder: Path, seconds: float = 120, limits: Sequence[tuple[int, int]] = (), **overrides) -> Ended:
+    """Run a script to its end, see `Script` and `Script.wait`."""
     return Script(name, folder, limits, **overrides).wait(seconds)
 
 
-def must(name, folder, **overrides):
-    """Run a script that has to succeed for the trials to mean anything."""
+def must(name: str, folder: Path, **overrides) -> Ended:
+    """Run a script that has to succeed for the trials to mean anything; raise RuntimeError if it fails."""
     ended = run(name, folder, **overrides)
     if ended.code:
         raise RuntimeError(f'{name} in {folder} ended with status {ended.code}: {ended.err[-1000:]}')
@@ -180,11 +195,12 @@ def must(name, folder, **overrides):
 class Clock:
     """The time that a part may still take."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds: float):
         self.end = time.monotonic() + seconds
 
-    def left(self):
+    def left(self) -> float:
+        """Return the seconds that are left, negative once the time is over."""
         return self.end - time.monotonic()
 
-    def over(self):
+    def over(self) -> bool:
         return self.left() <= 0
