@@ -12,7 +12,7 @@ GEOMETRY = Geometry((2.0, 2.0, 5.0), (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
 
 
 def make_sound_case():
-    """Return a CT of 12 slices of 5 mm in HU and its label: liver in slices 3 to 8, 10 x 10 pixels of 2 x 2 mm, 12 mL."""
+    """Return a CT of 12 slices of 5 mm in HU and its label: liver in slices 3 to 8, 10 x 10 pixels of 2 mm, 12 mL."""
     ct = np.full((12, 24, 24), -1000, np.int16)
     ct[:, 4:20, 4:20] = 60
     ct[0, 4, 4] = 900
