@@ -25,8 +25,8 @@ INTERESTING = [
 INTERESTING += [value[::-1] for value in INTERESTING if len(value) > 1]
 TOKENS = [
     *b"""0 -1 1 2 4 65536 2147483648 99999999999999999999 1e400 1e-300 -0.0 nan inf -inf (1,0,0) (nan,nan,nan) True
-    False none raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block big
-    domain vector 3-color MET_DOUBLE MET_LONG_LONG MET_UCHAR_ARRAY MET_STRING left-posterior-superior
+    False none raw gzip bzip2 hex ascii txt LIST LOCAL other.raw ../../../../etc/passwd %s%n double float int16 block
+    big domain vector 3-color MET_DOUBLE MET_LONG_LONG MET_UCHAR_ARRAY MET_STRING left-posterior-superior
     \xff\xfe""".split(),
     b'',
     b'\0',
