@@ -6,6 +6,7 @@ environment.prepare()  # before numpy and torch are imported, as scripts do
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,10 @@ def recorded():
 
 
 def running(*selection):
-    """{number: command} of the processes that `ps` selects, but for those which have ended: a parent may be late to take notice."""
+    """Return {process id: command} of the processes that options of `ps` select.
+
+    Processes that have ended and were not yet waited for by their parent are left out.
+    """
     lines = subprocess.run(
         ['ps', '-ww', '-o', 'pid=,stat=,args=', *selection], capture_output=True, text=True
     ).stdout.splitlines()
@@ -88,15 +92,22 @@ def lits(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def small_data(tmp_path):
-    """Three small training cases, three test cases and random weights (weights.pth) in tmp_path."""
+@pytest.fixture(scope='session')
+def small_data_original(tmp_path_factory):
+    """The files of small_data, made once."""
+    folder = tmp_path_factory.mktemp('small_data')
     for number in range(3):
-        write_case(tmp_path, 'train', number)
-        write_case(tmp_path, 'test', number)
+        write_case(folder, 'train', number)
+        write_case(folder, 'test', number)
     torch.manual_seed(0)
-    torch.save(ResUNet(training=False).state_dict(), tmp_path / 'weights.pth')
-    return tmp_path
+    torch.save(ResUNet(training=False).state_dict(), folder / 'weights.pth')
+    return folder
+
+
+@pytest.fixture
+def small_data(small_data_original, tmp_path):
+    """Three small training cases, three test cases and random weights (weights.pth) in tmp_path."""
+    return shutil.copytree(small_data_original, tmp_path, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,7 @@
-"""Whole scripts by one process and by several, under torchrun and on a Dask cluster: the same files, whoever is killed on the way."""
+"""Whole scripts in one process and in several, under torchrun and on a Dask cluster, write the same files.
+
+The results do not change if one of the processes is killed.
+"""
 
 import json
 import os
@@ -25,8 +28,9 @@ from utilities.volumes.read_write import read_volume, write_volume
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'}
-# as python SCRIPT, but that the smallest job is worth a process, on a machine of two cores, and that no server is waited for
-EAGER = """
+# Runs a script as `python SCRIPT` does, on a pretended machine of two cores. Even small cases go to worker processes,
+# and a scheduler that does not answer is given up after a second.
+ON_TWO_CORES = """
 import runpy, sys
 from utilities.run import dask_cluster, run_cases
 run_cases.MIN_VOXELS_PER_WORKER, run_cases.machine.cores, dask_cluster.SCHEDULER_TIMEOUT = 1, lambda: 2, 1
@@ -35,8 +39,8 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 """
 
 
-def start(folder, name, *before, **overrides):
-    """A script in `folder`; before: what comes between python and the script."""
+def start_script(folder, name, *before, **overrides):
+    """Start a script in a folder; before: the arguments between python and the script."""
     command = [
         sys.executable,
         *before,
@@ -53,33 +57,33 @@ def start(folder, name, *before, **overrides):
     )
 
 
-def finish(*arguments, status=0, **overrides):
-    """What a script says."""
-    process = start(*arguments, **overrides)
+def run_to_end(*arguments, status=0, **overrides):
+    """Run a script to its end, check its exit status, and return what it prints."""
+    process = start_script(*arguments, **overrides)
     out, err = process.communicate(timeout=200)
     assert process.returncode == status, out + err
     return out + err
 
 
-def moved(folder, name):
-    """What a script wrote to a folder, which goes away for the next one."""
-    found = content(folder / name)
+def take_output(folder, name):
+    """Return what a script wrote to a folder, and remove the folder."""
+    written = content(folder / name)
     shutil.rmtree(folder / name)
-    return found
+    return written
 
 
 @pytest.mark.parametrize('name, folder', [(PREPARE, 'train'), (CRF, 'crf')])
 def test_two_processes_write_what_one_writes(small_data, name, folder):
     for number in range(3):
         write_mask(small_data, number)
-    assert 'processes' not in finish(small_data, name, num_workers=2)
-    alone = moved(small_data, folder)
-    assert ': 2 processes (num_workers 2, 2 cores)' in finish(small_data, name, '-c', EAGER, num_workers=2)
-    assert not differences(alone, moved(small_data, folder)) and len(alone) > 6
+    assert 'processes' not in run_to_end(small_data, name, num_workers=2)
+    expected = take_output(small_data, folder)
+    assert ': 2 processes (num_workers 2, 2 cores)' in run_to_end(small_data, name, '-c', ON_TWO_CORES, num_workers=2)
+    assert not differences(expected, take_output(small_data, folder)) and len(expected) > 6
 
 
 def test_large_cases_get_processes_by_themselves(tmp_path):
-    """A check of 430 million voxels, of which none takes room on the disk."""
+    """430 million voxels in files without data blocks, which need no disk space."""
     for folder, name in (('CT', 'volume'), ('seg', 'segmentation')):
         for number in range(4):
             path = tmp_path / f'data/train/{folder}/{name}-{number}.nii'
@@ -88,23 +92,23 @@ def test_large_cases_get_processes_by_themselves(tmp_path):
                 file.seek(42)
                 file.write((512).to_bytes(2, 'little'))
             os.truncate(path, 352 + 410 * 512 * 512 * (2 if name == 'volume' else 1))
-    said = {
-        workers: finish(
+    output = {
+        workers: run_to_end(
             tmp_path, 'data_prepare/check_dataset.py', status=1, num_workers=workers, check_path=f'{workers}.csv'
         )
         for workers in (0, 2)
     }
-    assert 'check of train: 2 processes (num_workers 2, 2 cores)' in said[2] or len(os.sched_getaffinity(0)) < 2
-    assert 'processes' not in said[0]
+    assert 'check of train: 2 processes (num_workers 2, 2 cores)' in output[2] or len(os.sched_getaffinity(0)) < 2
+    assert 'processes' not in output[0]
     tables = [(tmp_path / f'{workers}.csv').read_text() for workers in (0, 2)]
     assert tables[0] == tables[1] and tables[0].count('512 x 512') == tables[0].count('every voxel is 0') == 4
 
 
-def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(small_data):
+def test_a_killed_run_leaves_no_process_and_the_next_run_completes_it(small_data):
     for number in range(3, 12):
         write_case(small_data, 'train', number, depth=20, width=200)
-    whole = finish(small_data, PREPARE) and moved(small_data, 'train')
-    process = start(small_data, PREPARE, '-c', EAGER, num_workers=2)
+    expected = run_to_end(small_data, PREPARE) and take_output(small_data, 'train')
+    process = start_script(small_data, PREPARE, '-c', ON_TWO_CORES, num_workers=2)
     while not list((small_data / 'train').glob('manifest/[!.]*.json')):
         assert process.poll() is None
     workers = running('--ppid', str(process.pid))
@@ -115,8 +119,8 @@ def test_a_killed_run_leaves_no_process_and_the_next_ends_as_if_never_killed(sma
         assert time.monotonic() - killed < 2
         time.sleep(0.05)
     process.communicate()
-    finish(small_data, PREPARE, '-c', EAGER, num_workers=2)
-    assert not differences(whole, content(small_data / 'train')) and not list(small_data.rglob('.part-*'))
+    run_to_end(small_data, PREPARE, '-c', ON_TWO_CORES, num_workers=2)
+    assert not differences(expected, content(small_data / 'train')) and not list(small_data.rglob('.part-*'))
 
 
 def torchrun(size):
@@ -126,44 +130,44 @@ def torchrun(size):
 def test_ranks_predict_what_one_process_predicts(small_data):
     for number in range(3, 6):
         write_case(small_data, 'test', number, depth=8 + number)
-    finish(small_data, VAL)
-    alone = moved(small_data, 'pred')
+    run_to_end(small_data, VAL)
+    expected = take_output(small_data, 'pred')
     for size in (1, 2, 3):
-        said = finish(small_data, VAL, *torchrun(size))
-        assert said.count('6 cases written to') == said.count('global Dice') == 1
-        assert not list(small_data.rglob('.part-*')) and not differences(alone, moved(small_data, 'pred'))
+        output = run_to_end(small_data, VAL, *torchrun(size))
+        assert output.count('6 cases written to') == output.count('global Dice') == 1
+        assert not list(small_data.rglob('.part-*')) and not differences(expected, take_output(small_data, 'pred'))
 
 
-def test_a_case_that_fails_in_a_rank_costs_no_other_and_what_is_done_is_done(small_data):
+def test_a_case_that_fails_in_a_rank_stops_no_other_and_finished_cases_are_not_repeated(small_data):
     (small_data / 'pred/manifest').mkdir(parents=True)
     (small_data / 'pred/pred-1.nii').write_text('corrected by hand')
-    said = finish(small_data, VAL, *torchrun(2), status=1)
-    assert said.count('failed: volume-1: ') == 1 and '2 cases written to' in said
+    output = run_to_end(small_data, VAL, *torchrun(2), status=1)
+    assert output.count('failed: volume-1: ') == 1 and '2 cases written to' in output
     assert json.loads((small_data / 'pred/summary.json').read_text())['failed'].keys() == {'volume-1'}
     (small_data / 'pred/pred-1.nii').unlink()
-    assert '2 of 3 cases were done before' in finish(small_data, VAL, *torchrun(2))
+    assert '2 of 3 cases were done before' in run_to_end(small_data, VAL, *torchrun(2))
 
 
 def test_a_rank_that_is_killed_in_the_middle_of_a_case_is_started_again(small_data):
     for number in range(3, 12):
         write_case(small_data, 'test', number, depth=30)
-    whole = finish(small_data, VAL) and moved(small_data, 'pred')
-    process = start(small_data, VAL, *torchrun(2), '--max-restarts=1')
+    expected = run_to_end(small_data, VAL) and take_output(small_data, 'pred')
+    process = start_script(small_data, VAL, *torchrun(2), '--max-restarts=1')
     while not list((small_data / 'pred/manifest').glob('[!.]*.json')):
         assert process.poll() is None
     os.kill(max(map(int, running('--ppid', str(process.pid)))), signal.SIGKILL)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0 and 'cases were done before' in out, err
-    assert not differences(whole, content(small_data / 'pred')) and not list(small_data.rglob('.part-*'))
+    assert not differences(expected, content(small_data / 'pred')) and not list(small_data.rglob('.part-*'))
 
 
-def test_other_scripts_are_not_for_torchrun(small_data):
-    said = finish(small_data, PREPARE, *torchrun(2), status=1)
-    assert said.count('error: torchrun is for train_ds.py and val.py; start this script with python') == 1
+def test_other_scripts_refuse_to_run_under_torchrun(small_data):
+    output = run_to_end(small_data, PREPARE, *torchrun(2), status=1)
+    assert output.count('error: torchrun is for train_ds.py and val.py; start this script with python') == 1
 
 
 class Cluster:
-    """A Dask scheduler and its workers as processes of their own, which know nothing of where a run is started."""
+    """A Dask scheduler and its workers, as processes that are started in another folder than the run."""
 
     def __init__(self, folder):
         self.folder, self.file, self.processes = folder, folder / 'scheduler.json', []
@@ -189,13 +193,13 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    made = Cluster(tmp_path_factory.mktemp('elsewhere'))
+    cluster = Cluster(tmp_path_factory.mktemp('elsewhere'))
     end = time.monotonic() + 30
-    while not made.file.exists():
+    while not cluster.file.exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    yield made
-    for process in made.processes:
+    yield cluster
+    for process in cluster.processes:
         process.kill()
         process.wait()
 
@@ -213,61 +217,61 @@ def test_a_cluster_that_loses_a_worker_in_the_middle_of_a_case_writes_what_one_p
             mask = np.zeros(ct.shape, np.uint8)
             mask[3:-3, 10:20, 10:20] = 1
             write_volume(small_data / f'pred/pred-{number}.nii', mask, geometry)
-    whole = finish(small_data, name) and moved(small_data, folder)
+    expected = run_to_end(small_data, name) and take_output(small_data, folder)
     workers = {worker.pid: worker for worker in (cluster.add('--nthreads', '1'), cluster.add('--nthreads', '1'))}
-    process = start(small_data, name, dask_scheduler=cluster.file)
-    victim = None
-    while not victim:
+    process = start_script(small_data, name, dask_scheduler=cluster.file)
+    killed_worker = None
+    while not killed_worker:
         assert process.poll() is None
         parts = [path for path in small_data.glob(f'{folder}/**/.part-*') if int(path.name.split('-')[1]) in workers]
-        victim = next((workers[int(path.name.split('-')[1])] for path in parts), None)
-    victim.kill()
+        killed_worker = next((workers[int(path.name.split('-')[1])] for path in parts), None)
+    killed_worker.kill()
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, out + err
     assert 'at a time on the Dask cluster' in out and '12 cases written' in out
-    assert all(' left' in line for line in err.splitlines()), err  # Dask itself says nothing
-    for summary in (small_data / folder).glob('summary*'):  # it tells the parameters, of which this is one
+    assert all(' left' in line for line in err.splitlines()), err  # Dask itself prints nothing.
+    for summary in (small_data / folder).glob('summary*'):  # It contains the parameters, and dask_scheduler is one.
         summary.write_text(summary.read_text().replace(str(cluster.file), ''))
-    assert not differences(whole, content(small_data / folder)) and not list(small_data.rglob('.part-*'))
+    assert not differences(expected, content(small_data / folder)) and not list(small_data.rglob('.part-*'))
 
 
-def test_what_is_wrong_with_a_cluster_is_one_line(small_data, cluster):
-    def told():
-        said = finish(small_data, PREPARE, '-c', EAGER, status=1, dask_scheduler=cluster.file).splitlines()
-        assert len(said) == 1 and said[0].startswith('error: dask_scheduler')
-        return said[0]
+def test_an_error_of_the_cluster_is_one_line(small_data, cluster):
+    def error_line():
+        output = run_to_end(small_data, PREPARE, '-c', ON_TWO_CORES, status=1, dask_scheduler=cluster.file).splitlines()
+        assert len(output) == 1 and output[0].startswith('error: dask_scheduler')
+        return output[0]
 
-    assert 'has no workers; start some with: dask worker' in told()
+    assert 'has no workers; start some with: dask worker' in error_line()
     cluster.add()
-    assert '3 cases written' in finish(small_data, PREPARE, dask_scheduler=cluster.file)
-    moved(small_data, 'train')
+    assert '3 cases written' in run_to_end(small_data, PREPARE, dask_scheduler=cluster.file)
+    take_output(small_data, 'train')
     cluster.scheduler.kill()
-    assert 'wanted a Dask scheduler at' in told()
+    assert 'wanted a Dask scheduler at' in error_line()
     cluster.file.write_text('[1]')
-    assert 'wanted a Dask scheduler at' in told()
+    assert 'wanted a Dask scheduler at' in error_line()
     cluster.file.unlink()
-    assert 'No such file' in told()
+    assert 'No such file' in error_line()
 
 
 @pytest.fixture
 def on_cluster(cluster, tmp_path, monkeypatch):
-    """on_cluster(step) takes five cases through a step on two workers of two threads, from here."""
-    FIVE = [SimpleNamespace(name=f'volume-{n}', number=n, voxels=n) for n in range(5)]
+    """Return a function that takes five cases through a step on two workers of two threads."""
+    five_cases = [SimpleNamespace(name=f'volume-{n}', number=n, voxels=n) for n in range(5)]
     for _ in range(2):
         cluster.add('--nthreads', '2', '--memory-limit', '4GB')
     with dask_cluster.connect_client(str(cluster.file)) as client:
         client.wait_for_workers(2, 30)
     monkeypatch.chdir(tmp_path)
-    yield lambda step, bytes=1e9: run_cases.run_cases(
-        step, FIVE, 'test', workers=run_cases.Workers(0, str(cluster.file), bytes)
+    yield lambda step, case_bytes=1e9: run_cases.run_cases(
+        step, five_cases, 'test', workers=run_cases.Workers(0, str(cluster.file), case_bytes)
     )
     for key in [key for key, (_, _, folder) in folder_lock.held_locks.items() if folder.is_relative_to(tmp_path)]:
         os.close(folder_lock.held_locks.pop(key)[0])
     folder_lock.written_folders.clear()
 
 
-def test_cases_on_a_cluster_speak_and_fail_each_for_itself(on_cluster, capsys, tmp_path):
-    """In the folder of the run, which is not the workers'; the lines of the two threads of a worker stay apart."""
+def test_cases_on_a_cluster_log_and_fail_independently(on_cluster, capsys, tmp_path):
+    """The working folder is that of the run. The records of the two threads of a worker are not mixed."""
 
     def step(case):
         log.info(f'at work on {case.name}')
@@ -279,16 +283,16 @@ def test_cases_on_a_cluster_speak_and_fail_each_for_itself(on_cluster, capsys, t
 
     results, failures = on_cluster(step)
     assert results == [(n, 1) for n in (0, 2, 3, 4)] and failures == [('volume-1', str(tmp_path))]
-    said = capsys.readouterr().out.splitlines()[1:]
-    assert sorted(said[::2]) == [f'at work on volume-{n}' for n in range(5)]
-    assert all(line.split()[-1] == following.split()[-1] for line, following in zip(said[::2], said[1::2]))
+    output = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(output[::2]) == [f'at work on volume-{n}' for n in range(5)]
+    assert all(line.split()[-1] == following.split()[-1] for line, following in zip(output[::2], output[1::2]))
 
 
-@pytest.mark.parametrize('bytes, most', [(0.1e9, 4), (0.8e9, 2)])
-def test_no_more_cases_on_a_cluster_than_its_memory_holds(on_cluster, capsys, bytes, most):
-    """Of the largest, of 4 voxels: 0.95 GB, or 3.75, of 4 GB for the two threads of each worker."""
-    assert on_cluster(lambda case: case.number, bytes) == ([0, 1, 2, 3, 4], [])
-    assert f'test: {most} at a time on the Dask cluster' in capsys.readouterr().out
+@pytest.mark.parametrize('case_bytes, cases_at_once', [(0.1e9, 4), (0.8e9, 2)])
+def test_no_more_cases_on_a_cluster_than_its_memory_holds(on_cluster, capsys, case_bytes, cases_at_once):
+    """The largest case has 4 voxels and needs 0.95 GB or 3.75 GB; each worker has two threads and 4 GB."""
+    assert on_cluster(lambda case: case.number, case_bytes) == ([0, 1, 2, 3, 4], [])
+    assert f'test: {cases_at_once} at a time on the Dask cluster' in capsys.readouterr().out
 
 
 def test_a_case_that_kills_the_workers_of_a_cluster_is_a_failure(on_cluster, cluster):
@@ -314,28 +318,28 @@ def test_a_cluster_whose_scheduler_goes_away_ends_the_run(on_cluster, cluster, m
         on_cluster(step)
 
 
-def test_a_worker_of_a_cluster_with_other_modules_or_disks_does_no_case(on_cluster, monkeypatch, tmp_path):
-    def told():
+def test_a_worker_with_other_modules_or_disks_gets_no_case(on_cluster, monkeypatch, tmp_path):
+    def error_line():
         with pytest.raises(InputError) as error:
             on_cluster(lambda case: 1)
         return str(error.value)
 
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(dask_cluster, 'ROOT', '/elsewhere')
-        assert "/elsewhere: No module named 'utilities'" in told()
+        assert "/elsewhere: No module named 'utilities'" in error_line()
         elsewhere.setattr(dask_cluster, 'ROOT', str(ROOT))
         on_cluster(lambda case: 1)
         elsewhere.setattr(dask_cluster, 'ROOT', '/elsewhere')
-        assert f'it works with the modules in {ROOT}; start it again' in told()
+        assert f'it works with the modules in {ROOT}; start it again' in error_line()
     folder_lock.lock_folder(tmp_path / 'out', 'pred_path')
     read_text = Path.read_text
     monkeypatch.setattr(
         Path, 'read_text', lambda path: 'process 1 elsewhere' if path.name == '.lock' else read_text(path)
     )
-    assert f'it does not see the folder {tmp_path / "out"} that the results go to' in told()
+    assert f'it does not see the folder {tmp_path / "out"} that the results go to' in error_line()
 
 
-def test_without_dask_the_way_to_it_is_told(monkeypatch):
+def test_without_dask_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, 'distributed', None)
     with pytest.raises(InputError, match='pip install -r requirements-dask.txt'):
         run_cases.run_cases(

@@ -1,4 +1,4 @@
-"""Runs that are stopped, meet a full disk, or find work done before: what is finished stays, and the next run goes on."""
+"""Runs that are stopped, find a full disk or find finished cases: results are kept, and the next run completes them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from utilities.volumes.read_write import write_volume
 
 
 def contents(folder):
-    """Bytes of the files that we make for others: no locks, records, and xlsx with the time it was made."""
+    """Return the bytes of masks and tables; not of locks, records and xlsx files, which contain the time."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob('*'))
@@ -35,7 +35,15 @@ def parts(folder):
 
 
 def run(folder, name, wait=None, limit=None, **overrides):
-    """Run a script in `folder`. wait(process): what to do meanwhile; limit: of the size of a file, in bytes, as a quota would have it."""
+    """Run a script in a folder to its end, and return its process with the attributes out and err.
+
+    Args:
+        folder: the working folder.
+        name: path of the script in the repository.
+        wait: a function of the process that is called while it runs.
+        limit: the largest size of a file in bytes, as a quota sets it.
+        overrides: parameters of the script.
+    """
     command = [sys.executable, str(ROOT / name), *(f'--{key}={value}' for key, value in {**SMALL, **overrides}.items())]
     process = subprocess.Popen(
         command,
@@ -101,7 +109,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_
     for made in (ours, theirs):
         for table in [file for file in made if file.endswith('.csv')]:
             rows = pandas.read_csv(small_data / ('whole' if made is theirs else folder) / table)
-            made[table] = rows.drop(columns='time').to_csv()  # seconds: the one column that may differ
+            made[table] = rows.drop(columns='time').to_csv()  # The seconds may differ, all else may not.
     assert ours == theirs
 
 
@@ -151,7 +159,7 @@ def test_a_run_with_overlapping_steps_ends_at_once_and_leaves_no_part(tmp_path, 
     [(PREPARE, 'train', 'training_set_path'), (VAL, 'pred', 'pred_path'), (CRF, 'crf', 'crf_path')],
 )
 def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_data, name, folder, parameter):
-    write_case(small_data, 'train', 1, depth=40)  # more than fits, the others not
+    write_case(small_data, 'train', 1, depth=40)  # Its file exceeds the limit; the others do not.
     write_case(small_data, 'test', 1, depth=40)
     if name == CRF:
         for number in range(3):
@@ -178,7 +186,7 @@ def test_val_predicts_again_only_what_changed(small_data):
 
     assert run(small_data, VAL).returncode == 0
     first, table = masks(), (small_data / 'pred/result.csv').read_text()
-    again = run(small_data, VAL, window_batch=2)  # which changes no result
+    again = run(small_data, VAL, window_batch=2)  # This parameter changes no result.
     assert '3 of 3 cases were done before' in again.out and masks() == first
     assert (small_data / 'pred/result.csv').read_text() == table
     (small_data / 'data/test/seg/segmentation-1.nii').unlink()
@@ -210,10 +218,12 @@ def test_the_crf_refines_again_only_what_changed(small_data):
     mask[3:6, 10:20, 10:20] = 1
     write_volume(small_data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
     assert '2 of 3 cases were done before' in run(small_data, CRF).out
-    assert 'done before' not in run(small_data, 'Densecrf/2D-CRF.py').out  # into the same folder: another result
+    assert (
+        'done before' not in run(small_data, 'Densecrf/2D-CRF.py').out
+    )  # The 2D CRF gives another result in the same folder.
     into_pred = run(small_data, CRF, crf_path='pred')
     assert into_pred.returncode == 0
-    assert '2 of 3 cases were done before' in run(small_data, VAL).out  # of which pred-1 was changed above
+    assert '2 of 3 cases were done before' in run(small_data, VAL).out  # pred-1 was changed above.
 
 
 @pytest.mark.parametrize('name, parameter', [(PREPARE, 'training_set_path'), (VAL, 'pred_path'), (CRF, 'crf_path')])
@@ -222,10 +232,14 @@ def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, para
     (small_data / 'mine').mkdir()
     (small_data / 'mine/thesis.tex').touch()
     done = run(small_data, name, **{parameter: 'mine'})
-    assert done.returncode == 1 and done.err.count('\n') == 1 and parameter in done.err and 'did not make' in done.err
+    assert done.returncode == 1 and done.err.count('\n') == 1
+    assert parameter in done.err and 'did not make' in done.err
     assert [path.name for path in (small_data / 'mine').iterdir()] == ['thesis.tex']
 
-    code = 'import time; from utilities.base.folder_lock import lock_folder; lock_folder("taken", "a"); print("held", flush=True); time.sleep(60)'
+    code = (
+        'import time; from utilities.base.folder_lock import lock_folder; lock_folder("taken", "a"); '
+        'print("locked", flush=True); time.sleep(60)'
+    )
     other = subprocess.Popen(
         [sys.executable, '-c', code],
         cwd=small_data,
@@ -253,15 +267,15 @@ def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, para
 
 def test_a_training_set_holds_no_case_of_other_settings_or_without_source(small_data):
     (small_data / 'data/train/CT/volume-0.nii').rename(small_data / 'away.nii')
-    write_case(small_data, 'train', 3, depth=6)  # of 2 slices with liver
-    assert run(small_data, PREPARE).returncode == 1  # volume-3 is too short
-    assert run(small_data, PREPARE, size=16).returncode == 1  # and now all are: the set is left as it was
+    write_case(small_data, 'train', 3, depth=6)  # 2 slices with liver
+    assert run(small_data, PREPARE).returncode == 1  # volume-3 has too few slices.
+    assert run(small_data, PREPARE, size=16).returncode == 1  # Now all cases fail: the old set is kept.
     assert sorted(path.name for path in (small_data / 'train/ct').iterdir()) == ['volume-1.nii', 'volume-2.nii']
     (small_data / 'away.nii').rename(small_data / 'data/train/CT/volume-0.nii')
     (small_data / 'data/train/CT/volume-1.nii').unlink()
     path = small_data / 'data/train/CT/volume-2.nii'
     path.write_bytes(path.read_bytes()[:5000])
-    done = run(small_data, PREPARE)  # volume-2 fails with the settings it was made with: the finished one stays
+    done = run(small_data, PREPARE)  # volume-2 fails, but its earlier result has the same settings and stays.
     assert done.returncode == 1 and done.out.count('removed: volume-1') == 1
     assert sorted(path.name for path in (small_data / 'train/ct').iterdir()) == ['volume-0.nii', 'volume-2.nii']
     done = run(small_data, PREPARE, expand_slice=1)

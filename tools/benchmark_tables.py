@@ -12,6 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from utilities.base import environment
+
+if __name__ == '__main__':
+    environment.prepare()
+
 from benchmarks import lits_estimate, scale
 from benchmarks.benchmark import FOLDER
 from tools.documentation import replace_table

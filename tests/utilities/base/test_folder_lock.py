@@ -14,7 +14,13 @@ from tests.conftest import ROOT
 from utilities.base.errors import InputError
 from utilities.base.folder_lock import held_locks, lock_folder
 
-HOLD = 'import sys, time; from utilities.base.folder_lock import lock_folder; lock_folder(sys.argv[1], "pred_path", {shared}); print("held", flush=True); {then}'
+HOLD = """
+import sys, time
+from utilities.base.folder_lock import lock_folder
+lock_folder(sys.argv[1], "pred_path", {shared})
+print("held", flush=True)
+{then}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +95,8 @@ def test_claims_of_one_process_do_not_shut_each_other_out(tmp_path):
     lock_folder(tmp_path / 'pred', 'pred_path', shared=True)
     lock_folder(tmp_path / 'link', 'crf_path')
     lock_folder(tmp_path / 'pred/../pred', 'pred_path', shared=True)  # and what is exclusive stays so
-    code = f'from utilities.base.folder_lock import lock_folder; lock_folder({str(tmp_path / "pred")!r}, "pred_path", shared=True)'
+    call = f'lock_folder({str(tmp_path / "pred")!r}, "pred_path", shared=True)'
+    code = f'from utilities.base.folder_lock import lock_folder; {call}'
     assert 'at work' in subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stderr
 
 

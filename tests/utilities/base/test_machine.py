@@ -99,7 +99,7 @@ def test_a_limit_some_levels_up_counts_and_pages_of_files_are_free(made_up):
 
 
 def test_the_process_own_limit_counts_with_version_1(made_up):
-    """3,000,000 - 1,000,000 + 200,000 + 300,000 = 2,500,000; the limits of other controllers' groups are none of memory's."""
+    """3,000,000 - 1,000,000 + 200,000 + 300,000 = 2,500,000 bytes; groups of other controllers do not count."""
     top = 'sys/fs/cgroup/memory'
     assert (
         machine.free_memory(
@@ -141,7 +141,10 @@ def test_memory_of_this_machine_is_no_more_than_it_has():
 
 
 def test_cores_are_those_of_the_affinity():
-    code = 'import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from utilities.base import machine; print(machine.cores())'
+    code = (
+        'import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); '
+        'from utilities.base import machine; print(machine.cores())'
+    )
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True).stdout == '1\n'
     assert 1 <= machine.cores() <= len(os.sched_getaffinity(0)) and machine.threads() == machine.cores()
 

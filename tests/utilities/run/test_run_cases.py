@@ -1,4 +1,4 @@
-"""Steps over cases: order, failures, checks, what is done, and that no more cases are under way than there are steps or processes."""
+"""Cases taken through steps: order, failures, checks, earlier results, and how many cases run at once."""
 
 import errno
 import os
@@ -54,7 +54,7 @@ def test_out_of_memory_ends_the_run(overlap):
 
 
 def test_steps_overlap_and_stay_bounded():
-    """The first step of a case must wait for the case three before it to be through; a step never runs twice at once."""
+    """A case starts only when the case three before it has ended; a step never runs twice at the same time."""
     under_way, most, running = set(), [0], [threading.Lock(), threading.Lock(), threading.Lock()]
 
     def step(number):
@@ -373,7 +373,8 @@ def main(para):
             part.write_text('half')
             time.sleep(0 if case.name == '0' else 60)
     run_cases.MIN_VOXELS_PER_WORKER = 1
-    run_cases.run_cases(write, [SimpleNamespace(name=str(n), voxels=9 - n) for n in range(4)], 'test', workers=run_cases.Workers(2, '', 1))
+    cases = [SimpleNamespace(name=str(n), voxels=9 - n) for n in range(4)]
+    run_cases.run_cases(write, cases, 'test', workers=run_cases.Workers(2, '', 1))
 
 sys.argv = ['test']
 run_script(main, '')
