@@ -17,6 +17,7 @@ from utilities.run import dask_cluster as dask
 from utilities.run import processes
 from utilities.run.manifest import Manifest
 from utilities.run.settings import read_settings
+from utilities.run.steps import CaseSteps
 from utilities.volumes.cases import Case
 from utilities.volumes.checks import check_header
 
@@ -34,11 +35,11 @@ def measure(folder: Path, repeats: int) -> dict:
         'look_s': measure_prechecks(folder, row),
         'rank_s': measure_call(lambda: [store.add('place', 1) for _ in range(CASES)])[0] / CASES,
         'table_s': measure_call(write)[0] / CASES,
-        'process_s': measure_engine(lambda cases: processes.run_in_processes([str], cases, None, 2, 1)),
+        'process_s': measure_engine(lambda cases: processes.run_in_processes(CaseSteps([str]), cases, 2, 1)),
     }
     with dask_cluster(folder) as scheduler:
         seconds['dask_s'] = measure_engine(
-            lambda cases: dask.run_on_cluster([str], cases, None, 'benchmark', scheduler, 1e6)
+            lambda cases: dask.run_on_cluster(CaseSteps([str]), cases, 'benchmark', scheduler, 1e6)
         )
     ms = {name: f'{1e3 * value:.2g} ms' for name, value in seconds.items()}
     remark = (

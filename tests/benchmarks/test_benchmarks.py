@@ -22,7 +22,7 @@ from benchmarks.rows import (
     row_without_plain_way,
 )
 from benchmarks.scene import dice, make_rough_mask, make_scan
-from benchmarks.stages import NAMES, import_stage
+from benchmarks.stages import NAMES, import_stage, main_process
 from benchmarks.trainers import make_trainers
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
@@ -164,6 +164,14 @@ def test_the_dask_cluster_starts_and_ends(tmp_path):
     while any(Path(f'/proc/{process}').exists() for process in processes) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(set(processes)) == 3 and not any(Path(f'/proc/{process}').exists() for process in processes)
+
+
+def test_the_main_process_stage_measures_every_engine(tmp_path, monkeypatch):
+    pytest.importorskip('distributed')
+    monkeypatch.setattr(main_process, 'CHECKED_CASES', 3)
+    monkeypatch.setattr(main_process, 'CASES', 20)
+    row = main_process.measure(tmp_path, 1)
+    assert all(row[name] > 0 for name in ('look_s', 'process_s', 'dask_s', 'rank_s', 'table_s'))
 
 
 def test_the_scripts_accept_the_finished_run(tmp_path, script):
