@@ -5,6 +5,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,15 +16,12 @@ from utilities.base.natural_sorting import natural_key
 PREFIXES = re.compile(r'^((module|_orig_mod|network|model)\.)+')
 
 
-def load_checkpoint(path: Path | str):
+def load_checkpoint(path: Path | str) -> Any:
     """Return the content of a file that torch.save wrote, its tensors on the CPU.
 
-    Raises InputError for a file that is missing or damaged, even by one flipped bit, or holds more than weights_only
-    reads.
+    Raises InputError for a file that cannot be read, is damaged, even by one flipped bit, or holds objects that
+    weights_only does not allow.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f'{path}: no such file; set module_path, or train first with python train_ds.py')
     try:
         if zipfile.is_zipfile(path):
             require_intact(path)
@@ -33,7 +31,7 @@ def load_checkpoint(path: Path | str):
         raise InputError(f'{path}: is no checkpoint, or damaged ({describe_load_error(error)})') from None
 
 
-def require_intact(path: Path) -> None:
+def require_intact(path: Path | str) -> None:
     """Raise ValueError if a check sum in a zip archive is wrong, or if it is compressed and could unpack to any size.
 
     torch.load does not compare the check sums that torch.save writes.
@@ -53,7 +51,9 @@ def describe_load_error(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
-def load_weights(network: torch.nn.Module, path: Path | str) -> Path:
+def load_weights(
+    network: torch.nn.Module, path: Path | str, advice: str = 'set module_path, or train first with python train_ds.py'
+) -> Path:
     """Load weights into a network and return the file that holds them.
 
     The file may hold the weights alone, or in one entry of a dict beside other entries, like the last.pth of a training
@@ -61,13 +61,16 @@ def load_weights(network: torch.nn.Module, path: Path | str) -> Path:
 
     Args:
         network: the network; it is not changed if an error is raised.
-        path: A file, or a folder whose newest net*.pth is taken.
+        path: a file, or a folder whose newest net*.pth is taken.
+        advice: what the error message recommends if there is no such file.
 
     Raises:
-        InputError: the file holds no weights or several candidates; or names, shapes or types that the network does not
-            have; or weights that are not finite.
+        InputError: there is no such file; the file holds no weights or several candidates; or names, shapes or types
+            that the network does not have; or weights that are not finite.
     """
-    path = newest_weights(path) if Path(path).is_dir() else Path(path)
+    path = newest_weights(path, advice) if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise InputError(f'{path}: no such file; {advice}')
     weights = find_weights(load_checkpoint(path), path)
     expected = network.state_dict()
     shared = [name for name in expected if name in weights]
@@ -96,7 +99,7 @@ def load_weights(network: torch.nn.Module, path: Path | str) -> Path:
     return path
 
 
-def find_weights(content, path: Path) -> dict[str, torch.Tensor]:
+def find_weights(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """Return the weights in the content of a checkpoint, by their names without the prefixes of PREFIXES.
 
     Raises InputError if there are none, or several candidates.
@@ -118,7 +121,7 @@ def find_weights(content, path: Path) -> dict[str, torch.Tensor]:
     return unprefixed
 
 
-def is_state_dict(value) -> bool:
+def is_state_dict(value: Any) -> bool:
     """Return whether a value is a dict of tensors by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
@@ -130,9 +133,9 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def newest_weights(folder: Path | str) -> Path:
+def newest_weights(folder: Path | str, advice: str) -> Path:
     """Return the net*.pth of a folder that was written last. Raises InputError if there is none."""
     paths = sorted(Path(folder).glob('net*.pth'), key=lambda path: (path.stat().st_mtime_ns, natural_key(path.name)))
     if not paths:
-        raise InputError(f'{folder}: holds no net*.pth; set module_path, or train first with python train_ds.py')
+        raise InputError(f'{folder}: holds no net*.pth; {advice}')
     return paths[-1]

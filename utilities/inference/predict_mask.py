@@ -41,13 +41,13 @@ def predict_mask(
 ) -> np.ndarray:
     """Return where the mean probability over all windows reaches the threshold, as a uint8 mask.
 
-    Only slices to which a later window still adds are kept as probabilities.
+    Probabilities are stored only of the slices that a later window still changes.
 
     Args:
         network: maps windows (n, 1, z, y, x) to probabilities (n, 1, z, Y, X).
         ct: normalised CT on the network's grid, float32 (z, y, x), at least one slice.
-        shape: shape (z, y, x) of the mask. The probability's slices are interpolated linearly to its z; rows and
-            columns beyond it, which only padded the network's input, are cut off.
+        shape: shape (z, y, x) of the mask. The probability is interpolated linearly along z to its slices; rows
+            and columns beyond its own, which only padded the network's input, are cut off.
         settings: windows, threshold and precision.
         device: where the network is.
     """
@@ -112,7 +112,8 @@ def resample_slices(blocks: Iterable[torch.Tensor], depth: int, new_depth: int) 
         buffer = block if buffer is None else torch.cat((buffer, block))
         ready = int(np.searchsorted(above, first + len(buffer)))
         if ready > done:
-            lower, upper = (torch.from_numpy(i[done:ready] - first).to(buffer.device) for i in (below, above))
+            lower = torch.from_numpy(below[done:ready] - first).to(buffer.device)
+            upper = torch.from_numpy(above[done:ready] - first).to(buffer.device)
             yield torch.lerp(buffer[lower], buffer[upper], fractions[done:ready].to(buffer.device))
             done = ready
         next_needed = below[done] if done < new_depth else depth

@@ -5,6 +5,7 @@ a parameter.
 """
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -47,11 +48,12 @@ class Rule:
     """What holds for the values of one parameter.
 
     Args:
-        changes: Stages whose output another value changes; none if it changes only speed, place or looks.
+        changes: Stages whose output another value changes; none if it changes only the speed, the folder or the
+            look of the output.
         range: None if every value of the right type is valid.
         compared: Stages that compare the value with that of an earlier run, to recognise finished work or to resume
-            a training; None means all of `changes`. It is () for a parameter that says which files or cases to use,
-            or how far to go on: there the files and cases themselves are compared.
+            a training; None means all of `changes`. It is () for a parameter that names files or cases, which are
+            themselves compared, and for one that only says when a run ends or saves.
         is_optional: Whether None is valid besides the type of the default.
     """
 
@@ -113,7 +115,7 @@ RULES = {
         Range(are_spacings, "x, y, z in mm, as in {'volume-28': [0.7, 0.7, 1.25]}"),
         compared=(),
     ),
-    # Every run checks the grids of all its cases anew. The training set's records hold the tolerance all the same.
+    # Every run checks the grids of all its cases again, so only the records of the training set hold the tolerance.
     'grid_tolerance': Rule(READ_CASES, ABOVE_0, compared=('training_set',)),
     # Phantoms.
     'phantom_train': Rule(('phantom',), AT_LEAST_0, compared=()),
@@ -158,7 +160,7 @@ RULES = {
     # Speed and memory.
     'gpu': Rule(
         range=Range(
-            lambda value: re.fullmatch(r'(\d+(,\d+)*)?', value.replace(' ', '')),
+            lambda value: re.fullmatch(r' *(\d+( *, *\d+)*)? *', value),
             "numbers such as '0' or '0,1', or ''",
         )
     ),
@@ -201,7 +203,7 @@ RULES = {
     'crf_engine': Rule(('crf',)),  # Densecrf/crf.py looks it up in ENGINES.
     'crf_tolerance': Rule(('crf',), SHARE),
 }
-RENAMED = {'samples_at_once': 'micro_batch_size'}  # old name: today's
+RENAMED = {'samples_at_once': 'micro_batch_size'}  # old name: current name
 
 
 def settings_of_stage(settings: Mapping[str, Any], stage: str) -> dict[str, Any]:
@@ -218,7 +220,7 @@ def settings_of_stage(settings: Mapping[str, Any], stage: str) -> dict[str, Any]
 
 
 def with_current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of an earlier run under today's names of the parameters."""
+    """Return settings of an earlier run under the current names of the parameters."""
     return {RENAMED.get(name, name): value for name, value in settings.items()}
 
 
@@ -239,7 +241,7 @@ def validate_value(name: str, value: Any, default: Any) -> Any:
         value = float(value)
     if type(value) is not type(default) and not (value is None and rule.is_optional):
         raise InputError(f'parameter {name}: wanted {type_name(name, default)}, got {value!r:.80}')
-    if type(value) is float and value - value != 0:
+    if type(value) is float and not math.isfinite(value):
         raise InputError(f'parameter {name}: wanted a finite number, got {value!r:.80}')
     if type(value) is str and not is_file_name_text(value):
         raise InputError(f'parameter {name}: wanted text that can be the name of a file, got {value[:60]!r}')

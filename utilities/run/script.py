@@ -81,9 +81,9 @@ def describe_error(error: Exception, para: SimpleNamespace) -> str | None:
     if isinstance(error, OSError):
         return describe_os_error(error, para)
     if isinstance(error, MemoryError):
-        return f'out of memory: {error}'
+        return f'out of memory: {error}' if str(error) else 'out of memory'
     if isinstance(error, RuntimeError) and distributed.is_lost_rank(error):
-        return 'another rank of this run was lost, see what it says; torchrun starts all again with --max-restarts'
+        return 'another rank of this run was lost, see its messages; torchrun restarts all ranks with --max-restarts'
     if isinstance(error, RuntimeError) and 'out of memory' in str(error):
         return (
             'the GPU is out of memory: lower batch_size, window_batch, size or down_scale, set checkpointing=True or '

@@ -135,6 +135,16 @@ def test_weights_are_found_in_the_checkpoints_of_other_programs(tmp_path, wrappi
     assert torch.equal(loaded.weight, network.weight) and torch.equal(loaded.bias, network.bias)
 
 
+def test_a_missing_file_is_named_with_the_parameter_to_set(tmp_path):
+    network = torch.nn.Linear(3, 2)
+    with pytest.raises(InputError, match='none.pth: no such file; set module_path, or train first'):
+        checkpoint.load_weights(network, tmp_path / 'none.pth')
+    with pytest.raises(InputError, match='none.pth: no such file; set pretrained_path$'):
+        checkpoint.load_weights(network, tmp_path / 'none.pth', 'set pretrained_path')
+    with pytest.raises(InputError, match='holds no net.*.pth; set pretrained_path$'):
+        checkpoint.load_weights(network, tmp_path, 'set pretrained_path')
+
+
 def test_several_candidates_are_named(tmp_path):
     weights = torch.nn.Linear(3, 2).state_dict()
     torch.save({'epoch': 3, 'model': weights, 'ema': weights}, tmp_path / 'a.pth')

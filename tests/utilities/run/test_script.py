@@ -64,6 +64,7 @@ PARA = SimpleNamespace(pred_path='./pred/', train_ct_path='data', train_seg_path
         (OSError(errno.ENOSPC, 'No space left'), 'No space left'),
         (OSError('no number'), 'no number'),
         (MemoryError('3 TB'), 'out of memory: 3 TB'),
+        (MemoryError(), 'out of memory'),
         (RuntimeError('a fault'), None),
         (ValueError('a fault'), None),
     ],

@@ -112,6 +112,7 @@ def test_a_later_value_wins(tmp_path):
         ('stride=3', 'wanted --name=value'),
         ('--slice_thickness=None', 'a number'),
         ('--gpu=first', 'gpu'),
+        ('--gpu=0 1', 'gpu: wanted numbers such as'),
         ('--learning_rate_decay=500', 'a list'),
         ('--parameters=no-such-file.py', 'no-such-file.py'),
     ],
