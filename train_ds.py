@@ -14,7 +14,6 @@ Out:  in module_dir: weights in net{epoch}-{loss}-{mean loss}.pth and best.pth, 
 import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,40 +48,26 @@ from utilities.training.validation import Validation
 from utilities.viewing.training_monitor import Monitor
 
 
-@dataclass(frozen=True)
-class Training:
-    """The objects that the steps of a training share."""
-
-    samples: Dataset
-    loader: Loader
-    steps: Steps
-    validation: Validation
-    state: TrainingState
-    curve: Curve
-    monitor: Monitor
-
-
 def main(para: SimpleNamespace) -> int | None:
     require_choice('loss', para.loss, LOSSES)
     seed_random(para.seed)
     torch.backends.cudnn.benchmark = para.cudnn_benchmark
-    training = set_up(para)
-    state, curve, monitor = training.state, training.curve, training.monitor
+    training = Training(para)
+    state, curve = training.state, training.curve
     stop = Stop()
     bar = progress_bar(para.Epoch * len(training.loader), 'training', 'step', state.step)
-    with closing(training.loader):  # An error ends the processes that read samples as well.
+    with closing(training.loader), bar:  # An error ends the processes that read samples as well.
         while state.epoch < para.Epoch and not stop.agree():
-            train_epoch(para, training, stop, bar)
+            training.train_epoch(stop, bar)
             # A training resumed with fewer samples may already have done more batches than an epoch has now.
             if state.batch >= len(training.loader):
-                finish_epoch(para, training)
+                training.finish_epoch()
             state.save(curve.rows)
             curve.write_csv()
-            monitor.draw_figure_if_due()
-    bar.close()
-    state.finish()
+            training.monitor.draw_figure_if_due()
+    state.wait_for_writes()
     curve.write_csv()
-    monitor.close()
+    training.monitor.close()
     if stop.agreed:
         log.info(
             f'{stop.name}: stopped after step {state.step}, saved in {state.folder / "last.pth"}; '
@@ -94,38 +79,114 @@ def main(para: SimpleNamespace) -> int | None:
     log.info(f'      with --module_path={state.folder} for these weights')
 
 
-def set_up(para: SimpleNamespace) -> Training:
-    """Build what a training needs; a training that is resumed gets its saved state back."""
-    samples, validation_samples = load_samples(para)
-    used_devices = choose_devices(para.gpu)
-    device = used_devices[0]
-    precision = choose_precision(device, para.precision)
-    micro_batch_size = para.micro_batch_size * len(used_devices)
-    loader = Loader(samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, micro_batch_size)
-    network = ResUNet(
-        training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
-    ).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    air = float(normalise(para.lower, para.lower, para.upper))
-    # The windows do not overlap: this is quicker than val.py, and enough to compare epochs.
-    windows = WindowSettings(para.size, para.size, para.threshold, air, precision=precision)
-    validation = Validation(network, validation_samples, windows, device)
+class Training:
+    """What a training consists of, set up from the settings; a training that is resumed gets its saved state back.
 
-    module_dir = Path(para.module_dir)
-    lock_folder(module_dir, 'module_dir')
-    log_to_file(module_dir / 'train_ds.log')
-    if validation_samples:
-        log.info(f'held out for validation: {", ".join(case.name for case in validation_samples.cases)}')
-    state = TrainingState(module_dir, network, optimizer, scaler, vars(para), samples.case_depths())
-    curve = Curve(module_dir / 'loss.csv', load_weights_or_state(para, network, state))
-    if distributed.is_main_process():
-        with atomic_write(module_dir / 'parameters.json') as part:
-            part.write_text(json.dumps(vars(para), indent=1))
-    supervised = DeepSupervision(network, LOSSES[para.loss](), precision)
-    steps = Steps(supervised, optimizer, scaler, used_devices, para.compile)
-    monitor = Monitor(curve, para.visdom_server, para.visdom_port, vars(para), para.Epoch * len(loader))
-    return Training(samples, loader, steps, validation, state, curve, monitor)
+    Args:
+        para: the settings of the run.
+
+    Attributes:
+        samples, loader: the samples to train on, and what reads their batches.
+        steps: makes the optimizer steps.
+        validation: computes the Dice of the validation cases.
+        state: saves the training in module_dir.
+        curve, monitor: the losses of every step, and what shows them.
+    """
+
+    def __init__(self, para: SimpleNamespace) -> None:
+        self.para = para
+        self.samples, validation_samples = load_samples(para)
+        used_devices = choose_devices(para.gpu)
+        device = used_devices[0]
+        precision = choose_precision(device, para.precision)
+        # The GPUs of this process share a micro batch.
+        micro_batch_size = para.micro_batch_size * len(used_devices)
+        self.loader = Loader(
+            self.samples, para.batch_size, para.seed, para.num_workers, para.pin_memory, micro_batch_size
+        )
+        network = ResUNet(
+            training=True, drop_rate=para.drop_rate, down_scale=para.down_scale, checkpointing=para.checkpointing
+        ).to(device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=para.learning_rate)
+        scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        air = float(normalise(para.lower, para.lower, para.upper))
+        # The windows do not overlap: this is quicker than val.py, and enough to compare epochs.
+        windows = WindowSettings(para.size, para.size, para.threshold, air, precision=precision)
+        self.validation = Validation(network, validation_samples, windows, device)
+
+        module_dir = Path(para.module_dir)
+        lock_folder(module_dir, 'module_dir')
+        log_to_file(module_dir / 'train_ds.log')
+        if validation_samples:
+            log.info(f'held out for validation: {", ".join(case.name for case in validation_samples.cases)}')
+        self.state = TrainingState(module_dir, network, optimizer, scaler, vars(para), self.samples.case_depths())
+        self.curve = Curve(module_dir / 'loss.csv', load_weights_or_state(para, network, self.state))
+        if distributed.is_main_process():
+            with atomic_write(module_dir / 'parameters.json') as part:
+                part.write_text(json.dumps(vars(para), indent=1))
+        supervised = DeepSupervision(network, LOSSES[para.loss](), precision)
+        self.steps = Steps(supervised, optimizer, scaler, used_devices, para.compile)
+        self.monitor = Monitor(
+            self.curve, para.visdom_server, para.visdom_port, vars(para), para.Epoch * len(self.loader)
+        )
+
+    def train_epoch(self, stop: Stop, bar: tqdm) -> None:
+        """Train on the remaining batches of the current epoch; stop earlier if a signal asks for it."""
+        para, state = self.para, self.state
+        learning_rate = learning_rate_at(
+            state.epoch, para.learning_rate, para.learning_rate_factor, para.learning_rate_decay
+        )
+        alpha = alpha_at(state.epoch, para.alpha, para.alpha_decay, para.alpha_epochs)
+        for case_names, micro_batches in self.loader.batches(state.epoch, state.batch):
+            losses = self.steps.step(micro_batches, alpha, learning_rate)
+            state.step += 1
+            state.batch += 1
+            self.curve.add(
+                losses, case_names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=learning_rate
+            )
+            bar.update()
+            if state.step % para.print_every == 0:
+                self.record_steps()
+                print_losses(self.curve.newest())
+            if self.monitor.should_show_sample():
+                self.show_sample(case_names[0], *micro_batches[0][:2])
+            if stop.agree():
+                break
+        self.record_steps()
+
+    def record_steps(self) -> None:
+        """Add the newest steps to the curve, and show them in visdom."""
+        self.curve.record()
+        self.monitor.show_new_rows()
+
+    def show_sample(self, case_name: str, ct: torch.Tensor, label: torch.Tensor) -> None:
+        """Show the first sample of a micro batch, ct (n, 1, z, y, x) and label (n, z, Y, X), in visdom."""
+        self.monitor.show_sample(
+            f'{case_name}, step {self.state.step}',
+            ct[0, 0],
+            label[0],
+            self.samples.geometries[case_name],
+            self.validation.predict,
+            (self.para.lower, self.para.upper),
+        )
+
+    def finish_epoch(self) -> None:
+        """Count the epoch, save and validate its weights if that is due, and update best.pth."""
+        para, state = self.para, self.state
+        state.epoch, state.batch = state.epoch + 1, 0
+        is_last = state.epoch == para.Epoch
+        mean_loss = self.curve.mean_loss(state.epoch)
+        if state.epoch % para.save_every == 0 or is_last:
+            loss = self.curve.newest()['loss4']
+            state.save_network(f'net{state.epoch}-{loss:.3f}-{mean_loss:.3f}.pth', para.keep_saved)
+        if not para.validation_cases:
+            state.save_best(mean_loss)
+        elif state.epoch % para.validate_every == 0 or is_last:
+            dice = self.validation.mean_dice()
+            self.curve.set_validation_dice(dice)
+            self.monitor.show_validation_dice()
+            log.info(f'epoch:{state.epoch}, validation Dice:{dice:.4f}')
+            state.save_best(1 - dice)
 
 
 def load_samples(para: SimpleNamespace) -> tuple[Dataset, Dataset | None]:
@@ -151,50 +212,9 @@ def load_weights_or_state(para: SimpleNamespace, network: ResUNet, state: Traini
     if rows is not None:
         log.info(f'resuming after step {state.step} (epoch {state.epoch + 1}) of {state.folder / "last.pth"}')
     elif para.pretrained_path:
-        log.info(f'starting from {checkpoint.load_weights(network, para.pretrained_path)}')
+        path = checkpoint.load_weights(network, para.pretrained_path, 'set pretrained_path')
+        log.info(f'starting from {path}')
     return rows or []
-
-
-def train_epoch(para: SimpleNamespace, training: Training, stop: Stop, bar: tqdm) -> None:
-    """Train on the remaining batches of the current epoch; stop earlier if a signal asks for it."""
-    state, curve, monitor = training.state, training.curve, training.monitor
-    learning_rate = learning_rate_at(
-        state.epoch, para.learning_rate, para.learning_rate_factor, para.learning_rate_decay
-    )
-    alpha = alpha_at(state.epoch, para.alpha, para.alpha_decay, para.alpha_epochs)
-    for case_names, micro_batches in training.loader.batches(state.epoch, state.batch):
-        losses = training.steps.step(micro_batches, alpha, learning_rate)
-        state.step += 1
-        state.batch += 1
-        curve.add(losses, case_names, epoch=state.epoch + 1, step=state.step, alpha=alpha, learning_rate=learning_rate)
-        bar.update()
-        if state.step % para.print_every == 0:
-            record_steps(training)
-            print_losses(curve.newest())
-        if monitor.should_show_sample():
-            show_sample(para, training, case_names[0], *micro_batches[0][:2])
-        if stop.agree():
-            break
-    record_steps(training)
-
-
-def finish_epoch(para: SimpleNamespace, training: Training) -> None:
-    """Count the epoch, save and validate its weights if that is due, and update best.pth."""
-    state, curve = training.state, training.curve
-    state.epoch, state.batch = state.epoch + 1, 0
-    is_last = state.epoch == para.Epoch
-    mean_loss = curve.mean_loss(state.epoch)
-    if state.epoch % para.save_every == 0 or is_last:
-        loss = curve.newest()['loss4']
-        state.save_network(f'net{state.epoch}-{loss:.3f}-{mean_loss:.3f}.pth', para.keep_saved)
-    if not para.validation_cases:
-        state.save_best(mean_loss)
-    elif state.epoch % para.validate_every == 0 or is_last:
-        dice = training.validation.mean_dice()
-        curve.set_validation_dice(dice)
-        training.monitor.show_validation_dice()
-        log.info(f'epoch:{state.epoch}, validation Dice:{dice:.4f}')
-        state.save_best(1 - dice)
 
 
 def learning_rate_at(epoch: int, initial: float, factor: float, decay_epochs: Sequence[int]) -> float:
@@ -207,31 +227,11 @@ def alpha_at(epoch: int, initial: float, factor: float, interval: int) -> float:
     return initial * factor ** (epoch // interval)
 
 
-def record_steps(training: Training) -> None:
-    """Add the newest steps to the curve, and show them in visdom."""
-    training.curve.record()
-    training.monitor.show_new_rows()
-
-
 def print_losses(row: dict[str, float]) -> None:
     """Log the losses of one row of the curve."""
     log.info(
         'epoch:{epoch}, step:{step}, loss1:{loss1:.3f}, loss2:{loss2:.3f}, loss3:{loss3:.3f}, loss4:{loss4:.3f}, '
         'time:{minutes:.2f} min'.format(**row, minutes=row['seconds'] / 60)
-    )
-
-
-def show_sample(
-    para: SimpleNamespace, training: Training, case_name: str, ct: torch.Tensor, label: torch.Tensor
-) -> None:
-    """Show the first sample of a micro batch, ct (n, 1, z, y, x) and label (n, z, Y, X), in visdom."""
-    training.monitor.show_sample(
-        f'{case_name}, step {training.state.step}',
-        ct[0, 0],
-        label[0],
-        training.samples.geometries[case_name],
-        training.validation.predict,
-        (para.lower, para.upper),
     )
 
 

@@ -98,7 +98,7 @@ class Prediction:
         device: torch.device,
         manifest: Manifest,
         weights_fingerprint: list,
-    ):
+    ) -> None:
         self.para, self.network, self.windows, self.device = para, network, windows, device
         self.manifest, self.weights_fingerprint = manifest, weights_fingerprint
 

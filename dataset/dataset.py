@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from utilities.run.manifest import settings_of_cases
 from utilities.volumes.cases import Case, find_cases
 from utilities.volumes.read_write import SliceReader, read_header
 
-FOLDER_PARAMETER = 'training_set_path, or run first: python data_prepare/get_training_set.py'
+# What to set, in the messages of find_cases.
+FOLDER_ADVICE = 'training_set_path, or run first: python data_prepare/get_training_set.py'
 
 
 class Dataset(torch.utils.data.Dataset):
@@ -46,9 +48,9 @@ class Dataset(torch.utils.data.Dataset):
         upper: float = 200,
         down_scale: float = 0.5,
         samples_per_case: int = 1,
-    ):
+    ) -> None:
         self.size, self.lower, self.upper, self.samples_per_case = size, lower, upper, samples_per_case
-        self.cases = find_cases(ct_folder, FOLDER_PARAMETER, label_folder)
+        self.cases = find_cases(ct_folder, FOLDER_ADVICE, label_folder)
         self.geometries = {}  # of the labels, by the name of the case
         self.depths, self.ct_readers, self.label_readers = {}, {}, {}  # by the name of the case
         for case in self.cases:
@@ -60,10 +62,11 @@ class Dataset(torch.utils.data.Dataset):
             raise InputError(f'{case.ct}: no label in {label_folder}; run data_prepare/get_training_set.py again')
         ct_shape, _ = read_header(case.ct)
         label_shape, geometry = read_header(case.label)
-        wanted = ct_shape[0], round(ct_shape[1] / down_scale), round(ct_shape[2] / down_scale)
-        if label_shape != wanted:
+        wanted_shape = ct_shape[0], round(ct_shape[1] / down_scale), round(ct_shape[2] / down_scale)
+        if label_shape != wanted_shape:
             raise InputError(
-                f'{case.label}: wanted {wanted} voxels (z, y, x) with down_scale {down_scale:g}, got {label_shape}'
+                f'{case.label}: wanted {wanted_shape} voxels (z, y, x) with down_scale {down_scale:g}, '
+                f'got {label_shape}'
             )
         if ct_shape[0] < self.size:
             raise InputError(f'{case.ct}: wanted {self.size} slices or more, got {ct_shape[0]}; lower size')
@@ -117,7 +120,7 @@ class Dataset(torch.utils.data.Dataset):
         return held_out
 
 
-def require_settings(folder: Path | str, **wanted) -> None:
+def require_settings(folder: Path | str, **wanted: Any) -> None:
     """Raise InputError unless all cases of a training set were made with the wanted settings.
 
     A training set without records, which another program made, is accepted.

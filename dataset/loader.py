@@ -22,7 +22,7 @@ class Loader:
 
     The samples of an epoch, their order and their first slices are a function of (seed, epoch). So a training can be
     resumed in the middle of an epoch, with another number of workers or ranks, and sees the same samples. A worker
-    that is killed, for example because memory ran out, costs a warning; loading continues with one worker fewer.
+    that is killed, for example because memory ran out, only gives a warning; loading continues with one worker fewer.
     Call close() to end the workers.
 
     Args:
@@ -42,7 +42,7 @@ class Loader:
         num_workers: int = 0,
         pin_memory: bool = False,
         micro_batch_size: int = 0,
-    ):
+    ) -> None:
         self.samples, self.batch_size, self.seed, self.micro_batch_size = samples, batch_size, seed, micro_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         # The DataLoader, made at the first use, reads the keys in this list; the list is refilled for every epoch.
@@ -132,8 +132,8 @@ class Loader:
         other_children = multiprocessing.active_children()
         samples = iter(self.loader)
         self.workers += [child for child in multiprocessing.active_children() if child not in other_children]
-        # PyTorch's handler raises the death of a worker in the middle of a step. Without the handler it is raised
-        # when the samples of that worker are due.
+        # PyTorch's handler raises an error as soon as a worker dies, even in the middle of a step. Without the handler
+        # the error is raised when the samples of that worker are needed.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return samples
 

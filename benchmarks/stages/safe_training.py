@@ -40,7 +40,7 @@ def measure(folder: Path, repeats: int) -> dict:
         state.save(curve.rows)
         curve.write_csv()
         monitor.draw_figure_if_due()
-        state.finish()  # a real training does not wait for it, but goes on with the next steps
+        state.wait_for_writes()  # a real training does not wait for it, but goes on with the next steps
 
     def plain_way() -> None:
         for _ in range(STEPS):

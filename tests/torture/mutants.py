@@ -492,7 +492,7 @@ def small_states(folder, count, seed):
     state.epoch, state.step, state.best = 1, 1, 0.7
     state.save_network('net1.pth')
     state.save([[1, 1, 0.5, 0.5, 0.5, 0.5, 1.0, 0.33, 1e-4, 0.1]])
-    state.finish()
+    state.wait_for_writes()
     files = []
     for name, data in state_mutants(folder / 'last.pth', count, np.random.default_rng([seed, 96])):
         files.append(folder / 'mutants' / name.removesuffix('.pth') / 'last.pth')

@@ -76,7 +76,7 @@ def states():
         state.save_best(0.5)
         state.save_network('net9.pth', keep=1)
         state.save(rows)
-        state.finish()
+        state.wait_for_writes()
 
     return through
 

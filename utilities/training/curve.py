@@ -1,9 +1,11 @@
-"""The curve of a training: the losses of every step, kept in loss.csv."""
+"""The curve of a training: the losses of every step, stored in loss.csv."""
 
 import math
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
+from statistics import fmean
 
 import pandas
 import torch
@@ -29,13 +31,13 @@ class Curve:
     Under torchrun every rank holds the same curve; only the main process writes the file.
     """
 
-    def __init__(self, path: Path | str, rows: Sequence[Sequence[float]] = ()):
+    def __init__(self, path: Path | str, rows: Sequence[Sequence[float]] = ()) -> None:
         self.path = Path(path)
         self.rows = [list(row) for row in rows]
         # A long training has 100,000 rows and writes the file after every epoch, so each row is formatted only once.
         self.csv_lines = [','.join(COLUMNS), *map(csv_line, self.rows)]
         self.pending = []  # (losses, case names, other columns) of the steps that were added and not yet recorded
-        self.start_time = time.monotonic() - (self.rows[-1][-1] if self.rows else 0)
+        self.start_time = time.monotonic() - (self.newest()['seconds'] if self.rows else 0)
 
     def add(self, losses: torch.Tensor, case_names: Sequence[str], **columns: float) -> None:
         """Add a step without waiting for the GPU; `record` completes it.
@@ -45,15 +47,18 @@ class Curve:
             case_names: the cases of the whole batch.
             columns: epoch, step, alpha and learning_rate.
         """
-        columns['samples'] = len(case_names)
-        columns['validation_dice'] = NOT_MEASURED
-        columns['gpu_mb'] = torch.cuda.memory_reserved(losses.device) / 1e6 if losses.is_cuda else NOT_MEASURED
-        columns['seconds'] = time.monotonic() - self.start_time
+        columns |= {
+            'samples': len(case_names),
+            'validation_dice': NOT_MEASURED,
+            'gpu_mb': torch.cuda.memory_reserved(losses.device) / 1e6 if losses.is_cuda else NOT_MEASURED,
+            'seconds': time.monotonic() - self.start_time,
+        }
         self.pending.append((losses.detach(), case_names, columns))
 
     def record(self) -> None:
-        """Turn all added steps into rows. Their losses are copied from the GPU together, since each copy stalls it.
+        """Turn all added steps into rows.
 
+        Their losses are copied from the GPU together, since the GPU waits for each copy.
         Raises InputError, after writing loss.csv up to the step before, if a loss is not finite.
         """
         if not self.pending:
@@ -82,13 +87,9 @@ class Curve:
         self.csv_lines[-1] = csv_line(self.rows[-1])
 
     def mean_loss(self, epoch: int) -> float:
-        """Return the mean loss of the output head (loss4) over the newest, consecutive rows of an epoch."""
-        values = []
-        for row in reversed(self.rows):
-            if row[0] != epoch:
-                break
-            values.append(row[COLUMNS.index('loss4')])
-        return math.fsum(values) / len(values)
+        """Return the mean loss of the output head (loss4) over the newest epoch, whose number is `epoch`."""
+        rows = takewhile(lambda row: row[COLUMNS.index('epoch')] == epoch, reversed(self.rows))
+        return fmean(row[COLUMNS.index('loss4')] for row in rows)
 
     def write_csv(self) -> None:
         """Write loss.csv. Raises OSError."""

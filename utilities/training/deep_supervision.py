@@ -23,7 +23,7 @@ class DeepSupervision(nn.Module):
             and autocast does not support binary cross-entropy.
     """
 
-    def __init__(self, network: nn.Module, loss: nn.Module, precision: torch.dtype = torch.float32):
+    def __init__(self, network: nn.Module, loss: nn.Module, precision: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.network, self.loss, self.precision = network, loss, precision
 
@@ -65,7 +65,7 @@ class Steps:
         scaler: torch.amp.GradScaler,
         devices: Sequence[torch.device],
         compile: bool = False,
-    ):
+    ) -> None:
         self.supervised, self.optimizer, self.scaler, self.device = supervised, optimizer, scaler, devices[0]
         if compile:
             supervised.compile()

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ MAX_PENDING_WRITES = 3  # files that may wait to be written; each holds a copy o
 class TrainingState:
     """Save a training in module_dir, and resume it as if it had never stopped.
 
-    A thread writes the files in order while the training continues; `finish` waits for them. An error of that thread is
-    raised by a later call. Under torchrun all ranks call the same methods; only the main process reads and writes.
+    A thread writes the files in order while the training continues; `wait_for_writes` waits for them. An error of that
+    thread is raised by a later call. Under torchrun all ranks call the same methods; only the main process reads and
+    writes.
 
     Args:
         module_dir: folder for last.pth, best.pth and the net*.pth of single epochs.
@@ -52,7 +54,7 @@ class TrainingState:
         scaler: torch.amp.GradScaler,
         parameters: dict,
         samples: list[list],
-    ):
+    ) -> None:
         self.folder, self.network, self.optimizer, self.scaler = Path(module_dir), network, optimizer, scaler
         self.parameters, self.samples = parameters, samples
         self.epoch = self.batch = self.step = 0
@@ -105,7 +107,7 @@ class TrainingState:
         )
 
     def differences(self, state: dict) -> list[str]:
-        """Describe what changes the result and differs between a saved state and this run."""
+        """Describe what differs between a saved state and this run and changes the result: settings and cases."""
         before = with_current_names(state['parameters'])
         differences = [
             f'{name} {before[name]!r}, now {value!r}'
@@ -125,7 +127,7 @@ class TrainingState:
         else:
             self.seed_this_rank(state['step'])
         self.network.load_state_dict(state['network'])
-        # The parameter groups hold only settings, which the parameters of this run define.
+        # The optimizer's parameter groups hold only its settings, which follow from those of this run.
         groups = self.optimizer.state_dict()['param_groups']
         self.optimizer.load_state_dict({'state': state['optimizer'], 'param_groups': groups})
         if self.uses_saved_scaler(state):
@@ -226,7 +228,7 @@ class TrainingState:
             self.write('best.pth', self.network.state_dict())
 
     def write(self, name: str, content: dict) -> None:
-        """Let the thread write a copy of the content. Raises the OSError of an earlier file."""
+        """Let the thread write a copy of the content. Raises the OSError of a file that could not be written before."""
         if not distributed.is_main_process():
             return
         while self.pending_writes and (self.pending_writes[0].done() or len(self.pending_writes) > MAX_PENDING_WRITES):
@@ -234,13 +236,13 @@ class TrainingState:
         task = self.writer.submit(save_checkpoint.save_checkpoint, self.folder / name, copy_to_cpu(content))
         self.pending_writes.append(task)
 
-    def finish(self) -> None:
+    def wait_for_writes(self) -> None:
         """Wait until all files are written. Raises OSError."""
         while self.pending_writes:
             self.pending_writes.popleft().result()
 
 
-def copy_to_cpu(content):
+def copy_to_cpu(content: Any) -> Any:
     """Return nested dicts with their tensors copied to the CPU; other values are not copied."""
     if isinstance(content, torch.Tensor):
         return content.detach().to('cpu', copy=True)
@@ -249,7 +251,7 @@ def copy_to_cpu(content):
     return content
 
 
-def same_structure(value, expected) -> bool:
+def same_structure(value: Any, expected: Any) -> bool:
     """Return whether nested values agree in types, keys, lengths, dtypes and shapes.
 
     The tensors of `value` must also be dense and finite.

@@ -13,7 +13,7 @@ class Validation:
 
     Args:
         network: the network in training.
-        samples: Dataset of the validation cases; None if only `predict` is used.
+        samples: the validation cases, a dataset.dataset.Dataset; None if only `predict` is used.
         windows: how the network runs over a volume.
         device: device of the network.
     """
@@ -21,10 +21,10 @@ class Validation:
     def __init__(
         self,
         network: torch.nn.Module,
-        samples,  # a dataset.dataset.Dataset, which lies on a higher floor
+        samples: torch.utils.data.Dataset | None,
         windows: WindowSettings,
         device: torch.device,
-    ):
+    ) -> None:
         self.network, self.samples, self.windows, self.device = network, samples, windows, device
 
     def predict(self, ct: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -51,13 +51,15 @@ def test_a_resumed_curve_continues_the_rows(tmp_path):
         add_step(whole, step, loss=1 / step, epoch=1 + step // 3)
     for step in range(1, 4):
         add_step(first, step, loss=1 / step, epoch=1 + step // 3)
-    whole.record(), first.record()
+    whole.record()
+    first.record()
     resumed = Curve(tmp_path / 'resumed.csv', torch.tensor(first.rows, dtype=torch.float64).tolist())
     for step in (4, 5):
         add_step(resumed, step, loss=1 / step, epoch=1 + step // 3)
     resumed.record()
     assert resumed.newest()['seconds'] >= first.newest()['seconds'] and resumed.mean_loss(2) == whole.mean_loss(2)
-    resumed.write_csv(), whole.write_csv()
+    resumed.write_csv()
+    whole.write_csv()
     expected, got = (
         [line.rpartition(',')[0] for line in (tmp_path / name).read_text().split()]
         for name in ('whole.csv', 'resumed.csv')

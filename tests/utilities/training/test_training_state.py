@@ -1,7 +1,9 @@
 """last.pth: what is restored, what is refused, and which files are removed."""
 
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +41,7 @@ def saved_state(folder, parameters=PARAMETERS):
     state.epoch, state.batch, state.best, state.saved = 1, 1, 0.25, ['net1-0.2-0.2.pth']
     rows = [[epoch] * len(COLUMNS) for epoch in (1.0, 1.0, 2.0)]
     state.save(rows)
-    state.finish()
+    state.wait_for_writes()
     return state, rows
 
 
@@ -49,18 +51,14 @@ def test_a_resumed_training_has_the_same_numbers(tmp_path):
     assert resumed.resume('auto') == rows
     assert (resumed.epoch, resumed.batch, resumed.step) == (1, 1, 3)
     assert (resumed.best, resumed.saved) == (0.25, ['net1-0.2-0.2.pth'])
-    for _ in range(2):
-        torch.manual_seed(5), train_step(state)
-    for _ in range(2):
-        torch.manual_seed(5), train_step(resumed)
+    for training in (state, resumed):
+        torch.manual_seed(5)
+        train_step(training)
+        train_step(training)
     assert torch.equal(resumed.network.weight, state.network.weight)
 
 
 def test_random_generators_are_restored(tmp_path):
-    import random
-
-    import numpy as np
-
     def draw():
         return torch.rand(3).tolist(), random.random(), np.random.rand()
 
@@ -92,7 +90,7 @@ def test_a_state_with_the_old_name_of_a_parameter_is_resumed(tmp_path):
     saved_state(tmp_path, {**PARAMETERS, 'samples_at_once': 1})
     resumed = new_state(tmp_path, {**PARAMETERS, 'micro_batch_size': 2})
     resumed.save(resumed.resume('auto'))
-    resumed.finish()
+    resumed.wait_for_writes()
     saved = checkpoint.load_checkpoint(tmp_path / 'last.pth')
     assert saved['step'] == 3 and saved['parameters'] == {**PARAMETERS, 'micro_batch_size': 2}
 
@@ -156,14 +154,14 @@ def test_only_the_oldest_of_its_own_networks_are_removed(tmp_path):
     state = new_state(tmp_path)
     for epoch in (1, 2, 3, 3):
         state.save_network(f'net{epoch}-0.1-0.1.pth', keep=2)
-    state.finish()
+    state.wait_for_writes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'net2-0.1-0.1.pth',
         'net3-0.1-0.1.pth',
         'net550-0.028-0.022.pth',
     ]
     state.save_network('net4-0.1-0.1.pth')
-    state.finish()
+    state.wait_for_writes()
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -173,7 +171,7 @@ def test_best_holds_the_weights_of_the_lowest_loss(tmp_path):
         train_step(state)
         state.save_best(loss)
         weights.append(state.network.weight.detach().clone())
-    state.finish()
+    state.wait_for_writes()
     assert torch.equal(checkpoint.load_checkpoint(tmp_path / 'best.pth')['weight'], weights[1]) and state.best == 0.3
 
 
@@ -192,14 +190,14 @@ def test_a_file_holds_the_weights_at_the_time_of_saving(tmp_path):
     before = state.network.weight.detach().clone()
     state.save(rows)
     train_step(state)  # while the thread may still write
-    state.finish()
+    state.wait_for_writes()
     saved = checkpoint.load_checkpoint(tmp_path / 'last.pth')['network']['weight']
     assert torch.equal(saved, before) and not torch.equal(state.network.weight, before)
 
 
-def test_a_file_that_could_not_be_written_is_reported_by_finish(tmp_path):
+def test_a_file_that_could_not_be_written_is_reported_by_wait_for_writes(tmp_path):
     state, rows = saved_state(tmp_path)
     state.folder = tmp_path / 'last.pth/no folder'
     state.save(rows)
     with pytest.raises(OSError, match='last.pth'):
-        state.finish()
+        state.wait_for_writes()
