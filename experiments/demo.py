@@ -17,7 +17,6 @@ pred_path = './demo/pred/'
 crf_path = './demo/crf/'
 
 phantom_train = 9
-phantom_test = 3
 phantom_depth = 60
 phantom_width = 128
 

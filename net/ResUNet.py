@@ -55,7 +55,7 @@ class ResUNet(nn.Module):
         self.apply(initialise)
         for module in self.children():
             module.checkpointing = checkpointing
-        # Activations take the memory format of the weights; convolutions would copy any other to this one and back.
+        # Activations get the memory format of the weights; from another one, convolutions would copy them to and fro.
         self.to(memory_format=torch.channels_last_3d)
         self.train(training)
 
@@ -73,7 +73,7 @@ class ResUNet(nn.Module):
         x2 = self.dropout(self.decoder_stage2(x, skip3).add_(x))
         x = self.up_conv3(x2)
         x3 = self.dropout(self.decoder_stage3(x, skip2).add_(x))
-        if cpu.should_compute_in_slabs(self.training, x3):  # the last stage needs most of the memory
+        if not self.training and x3.device.type == 'cpu':  # the last stage needs most of the memory
             del x, skip2
             return cpu.last_stage_in_slabs(x3, skip1, self.up_conv4, self.decoder_stage4, self.map4)
         x = self.up_conv4(x3)
@@ -102,7 +102,7 @@ class Block(nn.Sequential):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         if self.checkpointing and torch.is_grad_enabled():
-            # The state of the random numbers need not be kept: a block has no dropout.
+            # The state of the random numbers need not be stored: a block has no dropout.
             return checkpoint(self.compute, *inputs, use_reentrant=False, preserve_rng_state=False)
         return self.compute(*inputs)
 

@@ -46,17 +46,12 @@ class PReLUWithFastGradient(torch.autograd.Function):
 def upsample_trilinear(x: torch.Tensor, factors: tuple[int, int, int]) -> torch.Tensor:
     """Upsample (n, 1, z, y, x) by whole factors (z, y, x), trilinearly between voxel centres.
 
-    A CPU shares the channels of an interpolation among its cores. So z comes first, and then the rows and columns with
-    the slices as channels.
+    PyTorch distributes the channels of an interpolation over the cores of a CPU. So z is interpolated first, and then
+    the rows and columns, with the slices as channels.
     """
     z_factor, *in_plane = factors
     x = F.interpolate(x, scale_factor=(z_factor, 1, 1), mode='trilinear', align_corners=False)
     return F.interpolate(x[:, 0], scale_factor=in_plane, mode='bilinear', align_corners=False)[:, None]
-
-
-def should_compute_in_slabs(is_training: bool, x: torch.Tensor) -> bool:
-    """Return whether the last stage is computed in slabs: in eval mode on a CPU."""
-    return not is_training and x.device.type == 'cpu'
 
 
 def last_stage_in_slabs(

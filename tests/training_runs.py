@@ -1,4 +1,4 @@
-"""Trainings of a few seconds, run as scripts, and what several tests ask of them."""
+"""Trainings of a few seconds, run as scripts, and the helpers that several tests use."""
 
 import os
 import signal

@@ -18,7 +18,8 @@ from utilities.base.errors import InputError
 from utilities.run.parameter_rules import RENAMED, stage_names, suggestion, type_name, validate_value
 
 PARAMETER_FILE = Path(__file__).resolve().parents[2] / 'parameter.py'
-LITERAL_ERRORS = SyntaxError, ValueError, TypeError, RecursionError, MemoryError  # of ast, for text that is no literal
+# What ast raises for text that is not a literal.
+LITERAL_ERRORS = SyntaxError, ValueError, TypeError, RecursionError, MemoryError
 MAX_FILE_BYTES = 2**20  # A longer settings file is refused.
 
 
@@ -91,15 +92,13 @@ def read_assignments(path: Path) -> dict[str, Assignment]:
     if not path.is_file():
         found = 'a folder or a device' if path.exists() else 'none'
         raise InputError(f'{path}: wanted a file of settings, found {found}')
-    with open(path, 'rb') as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
+    if path.stat().st_size > MAX_FILE_BYTES:
         raise InputError(f'{path}: wanted lines such as name = value, got more than {MAX_FILE_BYTES} bytes')
     try:
-        source = content.decode('utf-8-sig')
+        source = path.read_text(encoding='utf-8-sig')
         tree = ast.parse(source, str(path))
     except LITERAL_ERRORS as error:
-        got = str(error) or 'brackets or signs too deep'
+        got = str(error) or 'too many nested brackets or signs'
         raise InputError(f'{path}: wanted lines such as name = value, got {got}') from None
     source_lines = io.StringIO(source, newline=None).readlines()  # split where Python's parser splits
     assignments = {}
