@@ -13,33 +13,31 @@ from skimage.measure import regionprops
 from skimage.morphology import remove_small_holes
 from torch import nn
 
+from data_prepare.get_training_set import TrainingSetSettings
+
 
 def training_case(
     ct_file: Path,
     label_file: Path,
     ct_output: Path,
     label_output: Path,
-    size: int,
-    expand_slice: int,
-    slice_thickness: float,
-    lower: float,
-    upper: float,
+    settings: TrainingSetSettings,
 ) -> None:
     """Resample a case to the training grid, half size in plane, by splines over the whole volume.
 
     Args:
         ct_file, label_file: the case.
         ct_output, label_output: files to write.
-        size, expand_slice, slice_thickness, lower, upper: the parameters with these names.
+        settings: down_scale must be 0.5.
     """
     ct_image = sitk.ReadImage(str(ct_file), sitk.sitkInt16)
-    ct = np.clip(sitk.GetArrayFromImage(ct_image), lower, upper)
+    ct = np.clip(sitk.GetArrayFromImage(ct_image), settings.lower, settings.upper)
     label = (sitk.GetArrayFromImage(sitk.ReadImage(str(label_file), sitk.sitkUInt8)) > 0).astype(np.uint8)
-    factor = ct_image.GetSpacing()[2] / slice_thickness
+    factor = ct_image.GetSpacing()[2] / settings.slice_thickness
     ct = ndimage.zoom(ct, (factor, 0.5, 0.5), order=3)
     label = ndimage.zoom(label, (factor, 1, 1), order=0)
     with_liver = np.flatnonzero(label.any((1, 2)))
-    slices = slice(max(0, with_liver[0] - expand_slice), with_liver[-1] + 1 + expand_slice)
+    slices = slice(max(0, with_liver[0] - settings.expand_slice), with_liver[-1] + 1 + settings.expand_slice)
     sitk.WriteImage(sitk.GetImageFromArray(ct[slices]), str(ct_output))
     sitk.WriteImage(sitk.GetImageFromArray(label[slices]), str(label_output))
 

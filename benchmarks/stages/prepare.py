@@ -15,8 +15,15 @@ STAGE = 'get_training_set.py, a case of 160 x 512 x 512, with reading and writin
 
 
 def measure(folder: Path, repeats: int) -> dict:
-    common = dict(size=48, expand_slice=20, slice_thickness=1.0, lower=HU_WINDOW[0], upper=HU_WINDOW[1])
-    settings = TrainingSetSettings(down_scale=0.5, grid_tolerance=0.1, **common)
+    settings = TrainingSetSettings(
+        size=48,
+        down_scale=0.5,
+        expand_slice=20,
+        slice_thickness=1.0,
+        lower=HU_WINDOW[0],
+        upper=HU_WINDOW[1],
+        grid_tolerance=0.1,
+    )
     ct, label, geometry = make_scan(160)
     case = Case(folder / 'volume-0.nii', folder / 'segmentation-0.nii')
     write_volume(case.ct, ct, geometry)
@@ -27,7 +34,7 @@ def measure(folder: Path, repeats: int) -> dict:
             write_volume(folder / name, *volume)
 
     def plain_way() -> None:
-        plain.training_case(case.ct, case.label, folder / 'plain-ct.nii', folder / 'plain-seg.nii.gz', **common)
+        plain.training_case(case.ct, case.label, folder / 'plain-ct.nii', folder / 'plain-seg.nii.gz', settings)
 
     row, _, _ = side_by_side(plain_way, ours, repeats)
     is_same = np.array_equal(read_volume(folder / 'seg.nii')[0], read_volume(folder / 'plain-seg.nii.gz')[0])
