@@ -19,6 +19,7 @@ from utilities.base.errors import DISK_FULL_ERRORS, InputError
 from utilities.base.log import capture_log, log
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+SIGNAL_INTERVAL = 0.5  # seconds after which a waiting main thread looks for signals
 KILLED = 'the process that worked on it was killed, and again: out of memory?'
 NumberedCase = tuple[int, Any]  # the position of a case in the list given to run_cases(), and the case
 
@@ -138,7 +139,19 @@ def wait_for_oldest(in_flight: deque, show_case: Callable[[Any], None]) -> tuple
     """Remove the oldest (number, case, future) and return its number and outcome."""
     number, case, future = in_flight.popleft()
     show_case(case)
+    wait_for_any([future])
     return number, as_outcome(future.result)
+
+
+def wait_for_any(futures: Iterable[Future]) -> set[Future]:
+    """Wait until at least one future is ready, and return those that are.
+
+    The main thread waits in short intervals: Python does not handle a signal that arrives just before a wait until that
+    wait ends, and the wait for a case may take minutes.
+    """
+    while not (ready := wait(futures, SIGNAL_INTERVAL, FIRST_COMPLETED).done):
+        pass
+    return ready
 
 
 def iterate_assigned(
@@ -173,7 +186,7 @@ def iterate_completed(
             in_flight[submit_case(case)] = number, case
         if not in_flight:
             return
-        for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+        for future in wait_for_any(in_flight):
             yield *in_flight.pop(future), future
 
 
