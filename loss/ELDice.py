@@ -16,12 +16,12 @@ class ELDiceLoss(nn.Module):
     An empty target gives 2, without a gradient because of the clamp.
     """
 
-    def __init__(self, epsilon: float = 1e-5, exponent: float = 0.3) -> None:
+    def __init__(self, smooth: float = 1.0, epsilon: float = 1e-5, exponent: float = 0.3) -> None:
         super().__init__()
-        self.epsilon, self.exponent = epsilon, exponent
+        self.smooth, self.epsilon, self.exponent = smooth, epsilon, exponent
 
     def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        argument = dice_coefficient(prediction, target) + self.epsilon
+        argument = dice_coefficient(prediction, target, self.smooth) + self.epsilon
         is_perfect = argument >= 1
         # The power's gradient at 0 is infinite, and its product with 0 is NaN: such samples take another argument.
         power = (-torch.log(argument.masked_fill(is_perfect, 0.5))) ** self.exponent

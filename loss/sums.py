@@ -6,8 +6,6 @@ p is the prediction and t the target, both of shape (n, voxels).
 import torch
 import torch.nn.functional as F
 
-SMOOTH = 1.0  # added to the denominator of a ratio, which is then above 0 for an empty target too
-
 
 def flatten_samples(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return prediction (n, 1, z, y, x) and target (n, z, y, x) as float32 tensors (n, voxels).
@@ -28,10 +26,10 @@ def overlap_sums(prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.
     return (p * t).sum(1), (p * p).sum(1), (t * t).sum(1)
 
 
-def dice_coefficient(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return 2 sum(p t) / (sum(p^2) + sum(t^2) + 1) of each sample, of shape (n,); 0 for an empty target."""
+def dice_coefficient(prediction: torch.Tensor, target: torch.Tensor, smooth: float) -> torch.Tensor:
+    """Return 2 sum(p t) / (sum(p^2) + sum(t^2) + smooth) of each sample, of shape (n,); 0 for an empty target."""
     pt, pp, tt = overlap_sums(prediction, target)
-    return 2 * pt / (pp + tt + SMOOTH)
+    return 2 * pt / (pp + tt + smooth)
 
 
 def cross_entropy(
