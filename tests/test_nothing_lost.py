@@ -1,5 +1,6 @@
 """Runs that are stopped, find a full disk or find finished cases: results are kept, and the next run completes them."""
 
+import io
 import json
 import os
 import resource
@@ -16,13 +17,13 @@ import torch
 
 from net.ResUNet import ResUNet
 from tests.conftest import ROOT
-from tests.small_cases import CRF, PREPARE, SMALL, VAL, write_case
+from tests.small_cases import CRF, PREPARE, SMALL, VAL, write_case, write_mask
 from utilities.volumes.geometry import Geometry
 from utilities.volumes.read_write import write_volume
 
 
-def contents(folder):
-    """Return the bytes of masks and tables; not of locks, records and xlsx files, which contain the time."""
+def read_masks_and_tables(folder):
+    """Return the bytes of the .nii and .csv files by name; locks, records and xlsx files contain the time."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob('*'))
@@ -30,7 +31,7 @@ def contents(folder):
     }
 
 
-def parts(folder):
+def partial_files(folder):
     return list(folder.rglob('.part-*'))
 
 
@@ -60,7 +61,30 @@ def run(folder, name, wait=None, limit=None, **overrides):
     return process
 
 
-def when_one_is_finished(records, number):
+@pytest.fixture(scope='module')
+def predicted_original(small_data_original, tmp_path_factory):
+    """The files of `predicted`, made once."""
+    folder = tmp_path_factory.mktemp('predicted')
+    shutil.copytree(small_data_original, folder, dirs_exist_ok=True)
+    assert run(folder, VAL).returncode == 0
+    return folder
+
+
+@pytest.fixture
+def predicted(predicted_original, tmp_path):
+    """small_data in tmp_path after val.py has predicted its test cases there.
+
+    The copies keep size and modification time. The records contain absolute paths, which are changed to the new folder.
+    """
+    shutil.copytree(predicted_original, tmp_path, dirs_exist_ok=True)
+    for record in (tmp_path / 'pred/manifest').iterdir():
+        record.write_text(record.read_text().replace(str(predicted_original), str(tmp_path)))
+    return tmp_path
+
+
+def signal_after_first_case(records, number):
+    """Return a function that sends a signal to a process as soon as a record in the folder `records` is complete."""
+
     def wait(process):
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
@@ -88,29 +112,29 @@ def test_a_stopped_run_keeps_what_is_finished_and_the_next_one_ends_as_if_never_
     for extra in range(3, 12):
         write_case(small_data, 'train' if name == PREPARE else 'test', extra)
     if name == CRF:
-        for extra in range(12):
-            label = np.zeros((10, 40, 40), np.uint8)
-            label[3:7, 10:20, 10:20] = 1
-            write_volume(small_data / f'pred/pred-{extra}.nii', label, Geometry((8, 8, 12), (extra, 0, 0)))
-    stopped = run(small_data, name, when_one_is_finished(small_data / folder / 'manifest', number))
+        for number_of_case in range(12):
+            write_mask(small_data, number_of_case)
+    stopped = run(small_data, name, signal_after_first_case(small_data / folder / 'manifest', number))
     assert stopped.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
         assert [line for line in stopped.err.splitlines() if 'stopped' in line] == [
             f'stopped by {number.name}; what is finished is kept'
         ]
-        assert 'Traceback' not in stopped.err and not parts(small_data / folder)
-    finished = contents(small_data / folder)
-    after = run(small_data, name)
-    assert after.returncode == 0 and 'of 12 cases were done before' in after.out and not parts(small_data / folder)
-    whole = run(small_data, name, **{'training_set_path' if name == PREPARE else f'{folder}_path': 'whole'})
-    assert whole.returncode == 0
-    ours, theirs = contents(small_data / folder), contents(small_data / 'whole')
-    assert finished.items() <= ours.items() and finished
-    for made in (ours, theirs):
-        for table in [file for file in made if file.endswith('.csv')]:
-            rows = pandas.read_csv(small_data / ('whole' if made is theirs else folder) / table)
-            made[table] = rows.drop(columns='time').to_csv()  # The seconds may differ, all else may not.
-    assert ours == theirs
+        assert 'Traceback' not in stopped.err and not partial_files(small_data / folder)
+    finished = read_masks_and_tables(small_data / folder)
+    second = run(small_data, name)
+    assert second.returncode == 0 and 'of 12 cases were done before' in second.out
+    assert not partial_files(small_data / folder)
+    parameter = 'training_set_path' if name == PREPARE else f'{folder}_path'
+    assert run(small_data, name, **{parameter: 'uninterrupted'}).returncode == 0
+    completed = read_masks_and_tables(small_data / folder)
+    expected = read_masks_and_tables(small_data / 'uninterrupted')
+    assert finished.items() <= completed.items() and finished
+    for results in (completed, expected):
+        for table in [file for file in results if file.endswith('.csv')]:
+            rows = pandas.read_csv(io.BytesIO(results[table]))
+            results[table] = rows.drop(columns='time').to_csv()  # The seconds may differ, all else may not.
+    assert completed == expected
 
 
 OVERLAP = """
@@ -147,7 +171,7 @@ def test_a_run_with_overlapping_steps_ends_at_once_and_leaves_no_part(tmp_path, 
         stderr=subprocess.PIPE,
     )
     assert [process.stdout.readline() for _ in range(2)] == ['writing\n'] * 2
-    assert len(parts(tmp_path)) == 1
+    assert len(partial_files(tmp_path)) == 1
     process.send_signal(number)
     _, err = process.communicate(timeout=10)
     assert process.returncode == 128 + number and err.count('stopped by') == 1
@@ -171,32 +195,31 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(small_data, name, fold
     last = full.err.splitlines()[-1]
     assert full.returncode == 1 and 'Traceback' not in full.err and 'failed' not in full.out
     assert last.startswith('error: ') and '-1.nii: File too large' in last and parameter in last
-    assert not parts(small_data / folder) and (small_data / folder / 'manifest').is_dir()
-    kept = contents(small_data / folder)
-    assert len(kept) == (2 if name == PREPARE else 1)
-    after = run(small_data, name)
-    assert after.returncode == 0 and '1 of 3 cases were done before' in after.out
-    assert kept.items() <= contents(small_data / folder).items()
+    assert not partial_files(small_data / folder) and (small_data / folder / 'manifest').is_dir()
+    finished = read_masks_and_tables(small_data / folder)
+    assert len(finished) == (2 if name == PREPARE else 1)
+    second = run(small_data, name)
+    assert second.returncode == 0 and '1 of 3 cases were done before' in second.out
+    assert finished.items() <= read_masks_and_tables(small_data / folder).items()
 
 
 @pytest.mark.slow
-def test_val_predicts_again_only_what_changed(small_data):
-    def masks():
-        return {path.name: path.stat().st_mtime_ns for path in (small_data / 'pred').glob('*.nii')}
+def test_val_predicts_again_only_what_changed(predicted):
+    def modification_times():
+        return {path.name: path.stat().st_mtime_ns for path in (predicted / 'pred').glob('*.nii')}
 
-    assert run(small_data, VAL).returncode == 0
-    first, table = masks(), (small_data / 'pred/result.csv').read_text()
-    again = run(small_data, VAL, window_batch=2)  # This parameter changes no result.
-    assert '3 of 3 cases were done before' in again.out and masks() == first
-    assert (small_data / 'pred/result.csv').read_text() == table
-    (small_data / 'data/test/seg/segmentation-1.nii').unlink()
-    assert '2 of 3 cases were done before' in run(small_data, VAL).out
-    assert [name for name in first if masks()[name] != first[name]] == ['pred-1.nii']
-    assert pandas.read_csv(small_data / 'pred/result.csv')['dice'].notna().tolist() == [True, False, True]
-    assert 'done before' not in run(small_data, VAL, threshold=0.4).out
-    torch.save(ResUNet(training=False).state_dict(), small_data / 'weights.pth')
-    assert 'done before' not in run(small_data, VAL, threshold=0.4).out
-    assert '2 of 3' in run(small_data, VAL, threshold=0.4, spacing_override="{'volume-2': [8, 8, 10]}").out
+    first, table = modification_times(), (predicted / 'pred/result.csv').read_text()
+    second = run(predicted, VAL, window_batch=2)  # This parameter changes no result.
+    assert '3 of 3 cases were done before' in second.out and modification_times() == first
+    assert (predicted / 'pred/result.csv').read_text() == table
+    (predicted / 'data/test/seg/segmentation-1.nii').unlink()
+    assert '2 of 3 cases were done before' in run(predicted, VAL).out
+    assert [name for name in first if modification_times()[name] != first[name]] == ['pred-1.nii']
+    assert pandas.read_csv(predicted / 'pred/result.csv')['dice'].notna().tolist() == [True, False, True]
+    assert 'done before' not in run(predicted, VAL, threshold=0.4).out
+    torch.save(ResUNet(training=False).state_dict(), predicted / 'weights.pth')
+    assert 'done before' not in run(predicted, VAL, threshold=0.4).out
+    assert '2 of 3' in run(predicted, VAL, threshold=0.4, spacing_override="{'volume-2': [8, 8, 10]}").out
 
 
 def test_a_failing_case_leaves_the_tables_of_the_others(small_data):
@@ -208,26 +231,21 @@ def test_a_failing_case_leaves_the_tables_of_the_others(small_data):
 
 
 @pytest.mark.slow
-def test_the_crf_refines_again_only_what_changed(small_data):
-    assert run(small_data, VAL).returncode == 0
-    assert run(small_data, CRF).returncode == 0
-    table = (small_data / 'crf/result-post-processing.csv').read_text()
-    assert '3 of 3 cases were done before' in run(small_data, CRF).out
-    assert (small_data / 'crf/result-post-processing.csv').read_text() == table
-    mask = np.zeros((10, 40, 40), np.uint8)
-    mask[3:6, 10:20, 10:20] = 1
-    write_volume(small_data / 'pred/pred-1.nii', mask, Geometry((8, 8, 12), (1, 0, 0)))
-    assert '2 of 3 cases were done before' in run(small_data, CRF).out
-    assert (
-        'done before' not in run(small_data, 'Densecrf/2D-CRF.py').out
-    )  # The 2D CRF gives another result in the same folder.
-    into_pred = run(small_data, CRF, crf_path='pred')
-    assert into_pred.returncode == 0
-    assert '2 of 3 cases were done before' in run(small_data, VAL).out  # pred-1 was changed above.
+def test_the_crf_refines_again_only_what_changed(predicted):
+    assert run(predicted, CRF).returncode == 0
+    table = (predicted / 'crf/result-post-processing.csv').read_text()
+    assert '3 of 3 cases were done before' in run(predicted, CRF).out
+    assert (predicted / 'crf/result-post-processing.csv').read_text() == table
+    write_mask(predicted, 1, slice(3, 6))
+    assert '2 of 3 cases were done before' in run(predicted, CRF).out
+    # The 2D CRF gives another result in the same folder.
+    assert 'done before' not in run(predicted, 'Densecrf/2D-CRF.py').out
+    assert run(predicted, CRF, crf_path='pred').returncode == 0
+    assert '2 of 3 cases were done before' in run(predicted, VAL).out  # pred-1 was changed above.
 
 
 @pytest.mark.parametrize('name, parameter', [(PREPARE, 'training_set_path'), (VAL, 'pred_path'), (CRF, 'crf_path')])
-def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, parameter):
+def test_a_folder_with_other_files_or_in_use_by_another_run_is_refused(small_data, name, parameter):
     write_volume(small_data / 'pred/pred-0.nii', np.ones((10, 40, 40), np.uint8), Geometry((8, 8, 12), (0, 0, 0)))
     (small_data / 'mine').mkdir()
     (small_data / 'mine/thesis.tex').touch()
@@ -237,7 +255,7 @@ def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, para
     assert [path.name for path in (small_data / 'mine').iterdir()] == ['thesis.tex']
 
     code = (
-        'import time; from utilities.base.folder_lock import lock_folder; lock_folder("taken", "a"); '
+        'import time; from utilities.base.folder_lock import lock_folder; lock_folder("locked", "a"); '
         'print("locked", flush=True); time.sleep(60)'
     )
     other = subprocess.Popen(
@@ -248,17 +266,13 @@ def test_one_run_at_a_time_and_no_folder_that_is_not_ours(small_data, name, para
     )
     try:
         other.stdout.readline()
-        done = run(small_data, name, **{parameter: 'taken'})
-        assert (
-            done.returncode == 1
-            and done.err.count('\n') == 1
-            and parameter in done.err
-            and f'process {other.pid} on ' in done.err
-        )
-        assert [path.name for path in (small_data / 'taken').iterdir()] == ['.lock']
+        done = run(small_data, name, **{parameter: 'locked'})
+        assert done.returncode == 1 and done.err.count('\n') == 1
+        assert parameter in done.err and f'process {other.pid} on ' in done.err
+        assert [path.name for path in (small_data / 'locked').iterdir()] == ['.lock']
         if name == CRF:
-            shutil.copy(small_data / 'pred/pred-0.nii', small_data / 'taken/pred-0.nii')
-            done = run(small_data, name, pred_path='taken')
+            shutil.copy(small_data / 'pred/pred-0.nii', small_data / 'locked/pred-0.nii')
+            done = run(small_data, name, pred_path='locked')
             assert done.returncode == 1 and 'pred_path' in done.err
     finally:
         other.kill()
@@ -301,11 +315,11 @@ def test_phantoms_in_one_folder(tmp_path):
         test_seg_path='a',
     )
     assert run(tmp_path, 'data_prepare/make_phantom.py', **small).returncode == 0
-    files = contents(tmp_path / 'a')
+    files = read_masks_and_tables(tmp_path / 'a')
     assert sorted(files) == ['segmentation-0.nii', 'segmentation-1.nii', 'volume-0.nii', 'volume-1.nii']
     assert '2 of 2 cases were done before' in run(tmp_path, 'data_prepare/make_phantom.py', **small).out
     assert run(tmp_path, 'data_prepare/make_phantom.py', **small, seed=1).returncode == 0
-    assert not set(files.values()) & set(contents(tmp_path / 'a').values())
+    assert not set(files.values()) & set(read_masks_and_tables(tmp_path / 'a').values())
 
 
 def test_a_damaged_record_costs_one_case(small_data):

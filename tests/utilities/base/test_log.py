@@ -1,4 +1,4 @@
-"""What is said goes to the terminal and, with the time, into a file; no carriage return reaches a file."""
+"""Records go to the terminal and, with the time, to a file; progress bars go to terminals only."""
 
 import errno
 import io
@@ -13,8 +13,8 @@ from utilities.base.log import FileHandler, log, log_to_file, progress_bar
 
 
 @pytest.fixture
-def fresh(monkeypatch):
-    """A log file of this test's own, none that earlier tests opened or filled."""
+def new_file_handler(monkeypatch):
+    """A FileHandler without the records and the file of earlier tests."""
     file = FileHandler()
     log.removeHandler(log_module.file_handler)
     log.addHandler(file)
@@ -24,7 +24,7 @@ def fresh(monkeypatch):
     log.addHandler(log_module.file_handler)
 
 
-def test_streams_and_file(fresh, tmp_path, capsys, monkeypatch):
+def test_streams_and_file(new_file_handler, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['/somewhere/val.py', '--size=16', '--pred_path=a\nb'])
     log.info('before the folder is known')
     log_to_file(tmp_path / 'val.log')
@@ -33,9 +33,8 @@ def test_streams_and_file(fresh, tmp_path, capsys, monkeypatch):
     log.debug('volume-1, 1 of 2')
     out, err = capsys.readouterr()
     assert out == 'before the folder is known\n'
-    assert (
-        err.splitlines()[0] == 'warning: odd' and err.splitlines()[-1] == 'volume-1, 1 of 2'
-    )  # no terminal: no bar would show it
+    # Standard error is no terminal, so a progress bar would not show the last record.
+    assert err.splitlines()[0] == 'warning: odd' and err.splitlines()[-1] == 'volume-1, 1 of 2'
     lines = (tmp_path / 'val.log').read_text().splitlines()
     texts = [re.fullmatch(r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (\w+) +(.*)', line).groups() for line in lines]
     assert texts == [
@@ -47,29 +46,29 @@ def test_streams_and_file(fresh, tmp_path, capsys, monkeypatch):
     ]
 
 
-def test_a_second_run_appends(fresh, tmp_path):
-    (tmp_path / 'val.log').write_text('of yesterday\n')
+def test_a_second_run_appends(new_file_handler, tmp_path):
+    (tmp_path / 'val.log').write_text('first run\n')
     log_to_file(tmp_path / 'val.log')
-    log.info('of today')
+    log.info('second run')
     lines = (tmp_path / 'val.log').read_text().splitlines()
-    assert lines[0] == 'of yesterday' and lines[-1].endswith('of today') and len(lines) == 3
+    assert lines[0] == 'first run' and lines[-1].endswith('second run') and len(lines) == 3
 
 
-def test_a_log_that_cannot_be_written_is_a_warning(fresh, tmp_path, capsys):
+def test_a_log_that_cannot_be_written_is_a_warning(new_file_handler, tmp_path, capsys):
     (tmp_path / 'val.log').mkdir()
     log_to_file(tmp_path / 'val.log')
-    log.info('goes on')
+    log.info('next record')
     out, err = capsys.readouterr()
-    assert err.startswith('warning: ') and 'Is a directory' in err and 'goes on' in out
+    assert err.startswith('warning: ') and 'Is a directory' in err and 'next record' in out
 
 
-def test_a_full_disk_costs_the_log_alone(fresh, tmp_path, capsys):
-    class Full(io.StringIO):
+def test_a_full_disk_ends_the_log_file_but_not_the_run(new_file_handler, tmp_path, capsys):
+    class FullDisk(io.StringIO):
         def write(self, text):
             raise OSError(errno.ENOSPC, 'No space left on device')
 
     log_to_file(tmp_path / 'val.log')
-    fresh.file = Full()
+    new_file_handler.file = FullDisk()
     log.info('first')
     log.info('second')
     assert capsys.readouterr() == ('first\nsecond\n', '')
@@ -81,7 +80,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize('stream, bar_shown', [(io.StringIO, False), (Terminal, True)])
-def test_bars_on_terminals_alone(stream, bar_shown, monkeypatch):
+def test_progress_bars_appear_on_terminals_only(stream, bar_shown, monkeypatch):
     monkeypatch.setattr(sys, 'stderr', stream())
     with progress_bar(3, 'prediction', 'case', 1) as bar:
         bar.update()
