@@ -68,6 +68,7 @@ def _read_numbers(path: Path) -> dict[str, int]:
 
 
 def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file; [] if the file is missing."""
     return path.read_text().splitlines() if path.is_file() else []
 
 
@@ -75,11 +76,10 @@ def describe_machine() -> dict[str, str]:
     """Return the versions and the hardware of this run, as they are stored beside its results."""
     import torch  # here, so that scripts which need no PyTorch start without it
 
-    model = platform.processor() or platform.machine()
-    for line in _read_lines(Path('/proc/cpuinfo')):
-        if line.startswith('model name'):
-            model = line.split(':')[1].strip()
-            break
+    models = [
+        line.split(':')[1].strip() for line in _read_lines(Path('/proc/cpuinfo')) if line.startswith('model name')
+    ]
+    model = models[0] if models else platform.machine()
     gpus = ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or 'no GPU'
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30
     return {

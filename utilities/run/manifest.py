@@ -39,7 +39,7 @@ class Manifest:
     def __init__(self, folder: Path | str, settings: dict, parameter: str) -> None:
         self.folder, self.records_folder = Path(folder), Path(folder) / 'manifest'
         self.settings, self.parameter = as_json_value(settings), parameter
-        self.inputs_before = {}  # name of a case -> the fingerprints of its inputs before it was begun
+        self.inputs_before = {}  # name of a case -> the fingerprints of its inputs at find_finished()
         if distributed.is_main_process() and not self.records_folder.is_dir() and holds_files(self.folder):
             raise InputError(
                 f'{self.folder}: holds files that this script did not make (there is no folder manifest in it); '
@@ -76,24 +76,16 @@ class Manifest:
         Raises InputError if one of them exists that no record of this case lists, or that was changed since, perhaps by
         hand: other people's work is not replaced.
         """
-        record = read_record(self.record_path(name))
-        if record:
+        own_files = {}
+        if record := read_record(self.record_path(name)):
             own_files = record['files']
         elif self.record_path(name).exists():  # A damaged record shows that this script made the files.
             own_files = dict.fromkeys(files)
-        else:
-            own_files = {}
         for file in files:
             path = self.folder / file
-            if not path.exists():
-                continue
-            if file not in own_files:
-                reason = 'this script did not make it'
-            elif was_changed(path, own_files[file]):
-                reason = 'was changed after this script made it'
-            else:
-                continue
-            raise InputError(f'{path}: {reason}; move it away, or set {self.parameter} to a new folder')
+            if path.exists() and (file not in own_files or was_changed(path, own_files[file])):
+                reason = 'was changed after this script made it' if file in own_files else 'this script did not make it'
+                raise InputError(f'{path}: {reason}; move it away, or set {self.parameter} to a new folder')
         self.write_record(name, inputs=[], files=dict.fromkeys([*own_files, *files]), row=None)
 
     def finish_case(self, name: str, inputs: Sequence, files: Sequence[str], row: dict | None = None) -> dict:
@@ -147,7 +139,7 @@ class Manifest:
         path.unlink()
 
     def is_current(self, name: str) -> bool:
-        """Return whether a case is finished and was made with these settings, from whatever inputs."""
+        """Return whether a case is finished and was made with these settings; its inputs are not compared."""
         record = read_record(self.record_path(name))
         return bool(record) and record['settings'] == self.settings and has_all_files(self.folder, record)
 
@@ -209,7 +201,7 @@ def is_valid_record(record: dict) -> bool:
     for file, signature in record['files'].items():
         if Path(file).is_absolute() or '..' in Path(file).parts:
             return False
-        if signature is not None and len(signature) != 2:
+        if signature is not None and len(signature) != 2:  # size and modification time
             return False
     return True
 

@@ -34,8 +34,8 @@ def run_in_processes(
 ) -> Iterator[tuple[int, CaseOutcome]]:
     """Take cases through their steps in `workers` processes with `threads` threads each; an engine as in steps.py.
 
-    When a worker is killed, all cases that were in work are done again, each in a process of its own. A case whose
-    process is killed again fails. The other cases go on in one worker fewer.
+    When a worker is killed, all cases that were being computed are repeated, each in a process of its own. A case whose
+    process is killed again fails. The other cases go on with one worker fewer.
     """
     waiting = deque(to_do)
     while waiting:
@@ -46,19 +46,22 @@ def run_in_processes(
             names = ' or '.join(case.name for _, case in interrupted)
             reason = f'a process that worked on {names} was killed, out of memory perhaps'
             log.warning(one_line(f'warning: {reason}; going on with {workers}'))
-        for number, case in interrupted:
-            yield number, run_in_own_process(case_steps, case, threads)
+        for repeated in interrupted:
+            interrupted_again = []
+            yield from run_in_pool(case_steps, deque([repeated]), interrupted_again, 1, threads)
+            for number, _ in interrupted_again:
+                yield number, CaseOutcome(error=KILLED)
 
 
 def run_in_pool(
     case_steps: CaseSteps, waiting: deque, interrupted: list[NumberedCase], workers: int, threads: int
 ) -> Iterator[tuple[int, CaseOutcome]]:
-    """Run the waiting cases in one pool of workers, until all have ended or a worker was killed.
+    """Take cases through their steps in one pool of workers, until all have ended or a worker was killed.
 
     Args:
         case_steps: the steps of every case.
         waiting: the cases; those that were started are removed from it.
-        interrupted: the cases that were in work when a worker was killed are appended to it.
+        interrupted: the cases that were being computed when a worker was killed are appended to it.
         workers: the number of worker processes.
         threads: the number of threads of each.
     """
@@ -75,15 +78,6 @@ def run_in_pool(
                 interrupted.append((number, case))
             else:
                 yield number, outcome_of(future)
-
-
-def run_in_own_process(case_steps: CaseSteps, case: Any, threads: int) -> CaseOutcome:
-    """Take one case through its steps in a new process, which ends with it."""
-    with process_pool(1, threads) as executor:
-        future = submit(executor, run_with_captured_logs, case_steps.run, case)
-        if isinstance(future.exception(), TerminatedWorkerError):
-            return CaseOutcome(error=KILLED)
-        return outcome_of(future)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Take one case through its steps, and many cases one after the other or overlapped in this process.
 
-An engine is a generator of (number of a case, CaseOutcome) in the order in which the cases get ready. Those of this
+An engine is a generator of (number of a case, CaseOutcome) in the order in which the cases end. Those of this
 module run in this process; processes.py and dask_cluster.py hold the others, and run_cases.py chooses one.
 """
 
@@ -45,8 +45,8 @@ class CaseSteps:
 
     Attributes:
         steps: functions; the first takes the case, every other the case and the result of the step before.
-        find_result: a function of a case that returns the result of an earlier run, or None. A worker asks it again,
-            since it also notes which files the case is made from.
+        find_result: a function of a case that returns the result of an earlier run, or None. A worker calls it again,
+            since it also takes the fingerprints of the files that the case is made from.
     """
 
     steps: Sequence[Callable]
@@ -99,7 +99,7 @@ def run_one_by_one(
     Args:
         steps: as in CaseSteps.
         to_do: the cases, in this order.
-        show_case: called with every case before the engine works on it, or waits for it.
+        show_case: shows the name of a case; called before the engine computes the case or waits for it.
     """
     for number, case in to_do:
         show_case(case)
@@ -109,9 +109,9 @@ def run_one_by_one(
 def run_overlapped(
     steps: Sequence[Callable], to_do: Iterable[NumberedCase], show_case: Callable[[Any], None]
 ) -> Iterator[tuple[int, CaseOutcome]]:
-    """Take the cases through the steps in order, with a thread for every step and as many cases at once as steps.
+    """Take the cases through the steps in order, at most as many cases at once as there are steps.
 
-    The arguments are those of run_one_by_one().
+    Every step has its own thread, so that one case is read while another is computed. The arguments are those of run_one_by_one().
     """
     threads = [ThreadPoolExecutor(1) for _ in steps]
     try:
@@ -164,19 +164,19 @@ def iterate_assigned(
     while (index := distributed.next_index(counter)) < len(to_do):
         number, case = to_do[index]
         if find_result:
-            find_result(case)  # It notes which files the case is made from.
+            find_result(case)  # It takes the fingerprints of the files that the case is made from.
         yield number, case
 
 
 def iterate_completed(
     submit_case: Callable[[Any], Future], waiting: deque, max_in_flight: Callable[[], int]
 ) -> Iterator[tuple[int, Any, Future]]:
-    """Submit cases to an executor, and yield (number, case, its future) as soon as each is ready.
+    """Submit cases to an executor, and yield (number, case, its future) as soon as each has ended.
 
     Args:
         submit_case: a function of a case that returns its future.
         waiting: (number, case) of the cases; those that are submitted are removed from it.
-        max_in_flight: returns the largest number of cases that may be submitted and not ready at this moment.
+        max_in_flight: returns the largest number of cases that may be submitted and not ended at this moment.
     """
     in_flight = {}
     while True:

@@ -1,4 +1,4 @@
-"""What there is to take: cores, memory under made-up limits, and the threads of whole processes."""
+"""The cores, the free memory under limits written by the tests, and the threads of whole processes."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from utilities.base import environment, machine
 MEMINFO = 'MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:   12000 kB\nHugePages_Total:       0\n'
 UNLIMITED = 9223372036854771712  # as version 1 writes it
 
-AT_WORK = """
+MEASURE_CORES = """
 import hashlib, sys, time
 from utilities.base.environment import limit_threads, prepare
 from utilities.base.machine import threads
@@ -51,40 +51,41 @@ print(cores, {threads(), torch.get_num_threads(), SimpleITK.ProcessObject.GetGlo
 
 
 @pytest.fixture
-def made_up(tmp_path):
-    """made_up({'proc/meminfo': text, ...}): a root with these files."""
+def write_root(tmp_path):
+    """write_root({'proc/meminfo': text, ...}) writes these files below a folder and returns the folder."""
 
-    def make(files):
+    def write(files):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
         return tmp_path
 
-    return make
+    return write
 
 
 def group(folder, limit, usage, active, inactive, version):
     """Files of a memory control group; active, inactive: bytes of pages that keep files."""
     names = {1: ('memory.limit_in_bytes', 'memory.usage_in_bytes', 'total_'), 2: ('memory.max', 'memory.current', '')}
-    most, used, total = names[version]
-    own = 'active_file 1000000\n' * (version == 1)  # without the groups below
+    limit_name, usage_name, prefix = names[version]
+    # Version 1 also gives the pages of the group without its subgroups, which must not be used.
+    own = 'active_file 1000000\n' if version == 1 else ''
     return {
-        f'{folder}/{most}': f'{limit}\n',
-        f'{folder}/{used}': f'{usage}\n',
-        f'{folder}/memory.stat': f'anon 7\n{own}{total}active_file {active}\n{total}inactive_file {inactive}\n',
+        f'{folder}/{limit_name}': f'{limit}\n',
+        f'{folder}/{usage_name}': f'{usage}\n',
+        f'{folder}/memory.stat': f'anon 7\n{own}{prefix}active_file {active}\n{prefix}inactive_file {inactive}\n',
     }
 
 
-def test_memory_of_a_machine_without_limits(made_up):
-    assert machine.free_memory(made_up({'proc/meminfo': MEMINFO})) == 12_000 * 1024
+def test_memory_of_a_machine_without_limits(write_root):
+    assert machine.free_memory(write_root({'proc/meminfo': MEMINFO})) == 12_000 * 1024
 
 
-def test_a_limit_some_levels_up_counts_and_pages_of_files_are_free(made_up):
+def test_a_limit_some_levels_up_counts_and_pages_of_files_are_free(write_root):
     """Of 8,000,000 bytes for the job 5,000,000 are used, of which 1,500,000 only keep files: 4,500,000 are left."""
     top = 'sys/fs/cgroup'
     assert (
         machine.free_memory(
-            made_up(
+            write_root(
                 {
                     'proc/meminfo': MEMINFO,
                     'proc/self/cgroup': '0::/batch/job_7/step_0/task_0\n',
@@ -98,12 +99,12 @@ def test_a_limit_some_levels_up_counts_and_pages_of_files_are_free(made_up):
     )
 
 
-def test_the_process_own_limit_counts_with_version_1(made_up):
+def test_the_process_own_limit_counts_with_version_1(write_root):
     """3,000,000 - 1,000,000 + 200,000 + 300,000 = 2,500,000 bytes; groups of other controllers do not count."""
     top = 'sys/fs/cgroup/memory'
     assert (
         machine.free_memory(
-            made_up(
+            write_root(
                 {
                     'proc/meminfo': MEMINFO,
                     'proc/self/cgroup': '9:name=systemd:/a:b\n5:cpu,cpuacct:/other\n4:memory:/job/task\n0::/\n',
@@ -118,19 +119,19 @@ def test_the_process_own_limit_counts_with_version_1(made_up):
     )
 
 
-def test_the_limit_of_a_container_that_sees_its_own_group_at_the_top(made_up):
+def test_the_limit_of_a_container_that_sees_its_own_group_at_the_top(write_root):
     for version, line in ((1, '4:memory:/docker/0123\n'), (2, '0::/../../docker/0123\n')):
         folder = 'sys/fs/cgroup' + '/memory' * (version == 1)
-        root = made_up(
+        root = write_root(
             {'proc/meminfo': MEMINFO, 'proc/self/cgroup': line, **group(folder, 6_000_000, 4_000_000, 0, 0, version)}
         )
         assert machine.free_memory(root) == 2_000_000
 
 
-def test_what_is_overdrawn_is_nothing(made_up):
+def test_no_memory_is_free_where_more_is_used_than_the_limit(write_root):
     assert (
         machine.free_memory(
-            made_up({'proc/meminfo': MEMINFO, 'proc/self/cgroup': '0::/\n', **group('sys/fs/cgroup', 5, 9, 0, 0, 2)})
+            write_root({'proc/meminfo': MEMINFO, 'proc/self/cgroup': '0::/\n', **group('sys/fs/cgroup', 5, 9, 0, 0, 2)})
         )
         == 0
     )
@@ -140,7 +141,7 @@ def test_memory_of_this_machine_is_no_more_than_it_has():
     assert 50e6 < machine.free_memory() < os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
 
 
-def test_cores_are_those_of_the_affinity():
+def test_cores_are_counted_by_the_affinity():
     code = (
         'import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); '
         'from utilities.base import machine; print(machine.cores())'
@@ -150,12 +151,12 @@ def test_cores_are_those_of_the_affinity():
 
 
 def test_a_limit_holds_for_all_threads_and_changes_no_result():
-    """Before and after the libraries are loaded; one thread cannot use more than one core."""
+    """The limit is set before or after the libraries are loaded; one thread cannot use more than one core."""
     results = set()
     for when, number in (('before', 1), ('after', 1), ('after', 2), ('never', 0)):
         variables = {name: value for name, value in os.environ.items() if name not in environment.THREAD_VARIABLES}
         done = subprocess.run(
-            [sys.executable, '-c', AT_WORK, when, str(number)],
+            [sys.executable, '-c', MEASURE_CORES, when, str(number)],
             cwd=ROOT,
             capture_output=True,
             text=True,

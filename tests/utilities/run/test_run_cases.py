@@ -46,34 +46,34 @@ def test_a_failing_step_stops_no_other_case(overlap, capsys):
 
 @pytest.mark.parametrize('overlap', [False, True])
 def test_out_of_memory_ends_the_run(overlap):
-    def greedy(case, number):
+    def use_too_much_memory(case, number):
         raise RuntimeError('CUDA out of memory')
 
     with pytest.raises(RuntimeError, match='out of memory'):
-        run_cases.run_cases([lambda case: case.number, greedy], FIVE, 'test', overlap)
+        run_cases.run_cases([lambda case: case.number, use_too_much_memory], FIVE, 'test', overlap)
 
 
-def test_steps_overlap_and_stay_bounded():
+def test_steps_overlap_for_at_most_as_many_cases_as_steps():
     """A case starts only when the case three before it has ended; a step never runs twice at the same time."""
-    under_way, most, running = set(), [0], [threading.Lock(), threading.Lock(), threading.Lock()]
+    in_flight, max_in_flight, step_locks = set(), [0], [threading.Lock() for _ in range(3)]
 
     def step(number):
         def work(case, _=None):
-            assert running[number].acquire(blocking=False)
+            assert step_locks[number].acquire(blocking=False)
             if number == 0:
-                under_way.add(case.number)
-                most[0] = max(most[0], len(under_way))
+                in_flight.add(case.number)
+                max_in_flight[0] = max(max_in_flight[0], len(in_flight))
             time.sleep(0.02)
             if number == 2:
-                under_way.discard(case.number)
-            running[number].release()
+                in_flight.discard(case.number)
+            step_locks[number].release()
             return case.number
 
         return work
 
     results, failures = run_cases.run_cases([step(0), step(1), step(2)], FIVE, 'test', overlap=True)
     assert (results, failures) == ([0, 1, 2, 3, 4], [])
-    assert 2 <= most[0] <= 4
+    assert 2 <= max_in_flight[0] <= 4
 
 
 def test_all_cases_are_checked_first_and_one_that_fails_takes_no_step(capsys):
@@ -104,13 +104,15 @@ def test_all_cases_are_checked_first_and_one_that_fails_takes_no_step(capsys):
 
 
 @pytest.mark.parametrize('overlap', [False, True])
-def test_what_is_done_takes_no_step_and_keeps_its_place(overlap, capsys):
-    def done(case):
+def test_a_case_with_an_earlier_result_takes_no_step_and_keeps_its_position(overlap, capsys):
+    def find_result(case):
         if case.number == 0:
             raise OSError('record cannot be read')
         return {1: 'old 1', 3: 'old 3'}.get(case.number)
 
-    results, failures = run_cases.run_cases(lambda case: f'new {case.number}', FIVE, 'test', overlap, find_result=done)
+    results, failures = run_cases.run_cases(
+        lambda case: f'new {case.number}', FIVE, 'test', overlap, find_result=find_result
+    )
     assert results == ['old 1', 'new 2', 'old 3', 'new 4'] and failures == [('volume-0', 'record cannot be read')]
     assert 'test: 2 of 5 cases were done before' in capsys.readouterr().out
 
@@ -130,7 +132,7 @@ def test_a_full_disk_ends_the_run(overlap, number):
 
 
 def test_a_run_that_is_stopped_waits_for_no_step():
-    """As when a signal comes: what the main thread raises must come through while a step is at work."""
+    """An exception in the main thread, as a signal raises it, ends the run although a step is still running."""
     release = threading.Event()
 
     def step(case):
@@ -156,25 +158,25 @@ def test_a_run_that_is_stopped_waits_for_no_step():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """machine(cores, free): as the engines see it; the smallest job is worth a process."""
+    """machine(cores, free) sets the cores and the free memory in bytes; even small cases are worth a process."""
 
-    def see(cores=2, free=1e15):
+    def set_machine(cores=2, free=1e15):
         monkeypatch.setattr(run_cases, 'MIN_VOXELS_PER_WORKER', 1)
         monkeypatch.setattr(run_cases.machine, 'cores', lambda: cores)
         monkeypatch.setattr(run_cases.machine, 'free_memory', lambda: free)
 
-    see()
-    return see
+    set_machine()
+    return set_machine
 
 
-def workers():
-    """Those of this process that run; loky's own two, which clear up behind it, end with it."""
+def running_workers():
+    """Return the commands of the worker processes of this process; loky's two helper processes are left out."""
     return [command for command in running('--ppid', str(os.getpid())).values() if 'popen_loky' in command]
 
 
-def test_warnings_of_the_first_look_come_in_order(capsys):
+def test_warnings_of_the_checks_come_in_the_order_of_the_cases(capsys):
     def check(case):
-        time.sleep(0.05 * (5 - case.number))  # the last is ready first
+        time.sleep(0.05 * (5 - case.number))  # The last case is ready first.
         return [f'odd {case.number}']
 
     run_cases.run_cases(lambda case: 1, FIVE, 'test', check_case=check)
@@ -182,8 +184,8 @@ def test_warnings_of_the_first_look_come_in_order(capsys):
 
 
 def test_processes_give_what_one_process_gives(machine, capsys, tmp_path):
-    """Results and failures in order, what is said in workers in whole lines here, `after` for what has a result."""
-    here, seen = os.getpid(), []
+    """Results and failures are in order, workers' records are logged whole, and on_result gets every result."""
+    main_process, on_result_calls = os.getpid(), []
 
     def step(case):
         log.info(f'at work on {case.name}')
@@ -191,33 +193,33 @@ def test_processes_give_what_one_process_gives(machine, capsys, tmp_path):
             raise InputError('unreadable')
         if case.number == 3:
             raise KeyError('a fault of ours')
-        return case.number, os.getpid() != here
+        return case.number, os.getpid() != main_process
 
     results, failures = run_cases.run_cases(
-        step, FIVE, 'test', on_result=lambda case, result: seen.append((case.number, result)), workers=TWO
+        step, FIVE, 'test', on_result=lambda case, result: on_result_calls.append((case.number, result)), workers=TWO
     )
     assert results == [(0, True), (2, True), (4, True)]
     assert failures == [('volume-1', 'unreadable'), ('volume-3', "KeyError: 'a fault of ours'")]
-    assert sorted(seen) == [(n, (n, True)) for n in (0, 2, 4)]
+    assert sorted(on_result_calls) == [(n, (n, True)) for n in (0, 2, 4)]
     out, err = capsys.readouterr()
     assert sorted(line for line in out.splitlines() if 'at work' in line) == [
         f'at work on volume-{n}' for n in range(5)
     ]
     assert 'test: 2 processes (num_workers 2, 2 cores)' in out and err.count('Traceback') == 1 and 'in step' in err
-    assert not workers()
+    assert not running_workers()
 
 
 def test_the_largest_case_comes_first_and_no_more_run_than_processes(machine, tmp_path):
     def step(case):
-        (tmp_path / f'{case.number} at work').touch()
-        together = len(list(tmp_path.glob('* at work')))
+        (tmp_path / f'{case.number} running').touch()
+        at_once = len(list(tmp_path.glob('* running')))
         time.sleep(0.1)
-        (tmp_path / f'{case.number} at work').unlink()
-        return together, time.monotonic()
+        (tmp_path / f'{case.number} running').unlink()
+        return at_once, time.monotonic()
 
     machine(cores=3)
     results, _ = run_cases.run_cases(step, FIVE, 'test', workers=run_cases.Workers(3, '', 1))
-    assert max(together for together, _ in results) == 3
+    assert max(at_once for at_once, _ in results) == 3
     ends = [end for _, end in results]
     assert max(ends[2:]) < min(ends[:2])  # 4, 3 and 2 voxels before 1 and 0
 
@@ -241,7 +243,7 @@ def test_as_many_processes_as_cores_and_memory_allow(machine, monkeypatch, capsy
     assert line in ''.join(capsys.readouterr())
 
 
-def test_memory_is_told_in_gigabytes(machine, capsys):
+def test_the_log_gives_memory_in_gigabytes(machine, capsys):
     machine(free=3.14e9)
     assert run_cases.count_processes(2, [2e9, 1.5e9], 1e12, 'test') == 1
     assert (
@@ -251,41 +253,41 @@ def test_memory_is_told_in_gigabytes(machine, capsys):
 
 
 def test_a_small_job_starts_no_process(machine, monkeypatch, capsys):
-    monkeypatch.setattr(run_cases, 'MIN_VOXELS_PER_WORKER', 11)  # and there are 0 + 1 + 2 + 3 + 4 voxels
+    monkeypatch.setattr(run_cases, 'MIN_VOXELS_PER_WORKER', 11)  # The cases have 0 + 1 + 2 + 3 + 4 = 10 voxels.
     assert run_cases.run_cases(lambda case: os.getpid(), FIVE, 'test', workers=TWO)[0] == [os.getpid()] * 5
     monkeypatch.setattr(run_cases, 'MIN_VOXELS_PER_WORKER', 10)
     assert os.getpid() not in run_cases.run_cases(lambda case: os.getpid(), FIVE, 'test', workers=TWO)[0]
 
 
-@pytest.mark.parametrize('times, wanted', [(1, None), (9, steps.KILLED)])
-def test_cases_of_a_killed_process_are_done_again(machine, capsys, tmp_path, times, wanted):
-    """Each alone; the one that kills its process again fails, no other does. What is half-written goes."""
-    tries = tmp_path / 'tries'
+@pytest.mark.parametrize('times_killed, error', [(1, None), (9, steps.KILLED)])
+def test_cases_of_a_killed_process_are_done_again(machine, capsys, tmp_path, times_killed, error):
+    """Each is repeated alone. Only the one that kills its process again fails, and its partial file is removed."""
+    attempts = tmp_path / 'attempts'
     folder_lock.lock_folder(tmp_path / 'out', 'pred_path')
 
     def step(case):
         from utilities.base.atomic_write import atomic_write
 
         if case.number == 3:
-            with open(tries, 'a') as file:
+            with open(attempts, 'a') as file:
                 file.write('x')
             with atomic_write(tmp_path / 'out' / case.name) as part:
                 part.write_text('half')
-                if len(tries.read_text()) <= times:
+                if len(attempts.read_text()) <= times_killed:
                     os.kill(os.getpid(), signal.SIGKILL)
         return case.number
 
     results, failures = run_cases.run_cases(step, FIVE, 'test', workers=TWO)
-    assert failures == ([('volume-3', wanted)] if wanted else [])
-    assert results == [n for n in range(5) if n != 3 or not wanted]
+    assert failures == ([('volume-3', error)] if error else [])
+    assert results == [n for n in range(5) if n != 3 or not error]
     err = capsys.readouterr().err
     assert err.count('was killed, out of memory perhaps; going on with 1') == 1 and 'volume-3' in err
-    assert len(tries.read_text()) == 2
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.lock'] + ['volume-3'] * (not wanted)
+    assert len(attempts.read_text()) == 2
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.lock'] + ['volume-3'] * (not error)
 
 
-def test_what_a_killed_process_had_finished_is_not_done_again(machine, tmp_path):
-    def done(case):
+def test_a_case_that_a_killed_process_finished_is_not_repeated(machine, tmp_path):
+    def find_result(case):
         made = tmp_path / case.name
         return made.read_text() if made.exists() else None
 
@@ -296,19 +298,19 @@ def test_what_a_killed_process_had_finished_is_not_done_again(machine, tmp_path)
             os.kill(os.getpid(), signal.SIGKILL)
         return f'made {case.number}'
 
-    assert run_cases.run_cases(step, FIVE, 'test', find_result=done, workers=TWO) == (
+    assert run_cases.run_cases(step, FIVE, 'test', find_result=find_result, workers=TWO) == (
         [f'made {n}' for n in range(5)],
         [],
     )
 
 
 def test_a_worker_records_the_inputs_as_they_were_before_the_case(machine, tmp_path):
-    """And is not sent what the main process saw of all the others."""
+    """The worker does not get the fingerprints that the main process took of the other cases."""
     for case in FIVE:
         (tmp_path / case.name).write_text('old')
     manifest = Manifest(tmp_path / 'out', {}, 'pred_path')
 
-    def done(case):
+    def find_result(case):
         return manifest.find_finished(case.name, [tmp_path / case.name])
 
     def make(case):
@@ -316,30 +318,30 @@ def test_a_worker_records_the_inputs_as_they_were_before_the_case(machine, tmp_p
         (tmp_path / case.name).write_text('changed meanwhile')
         return manifest.finish_case(case.name, [tmp_path / case.name], [])
 
-    results, failures = run_cases.run_cases(make, FIVE, 'test', find_result=done, workers=TWO)
+    results, failures = run_cases.run_cases(make, FIVE, 'test', find_result=find_result, workers=TWO)
     assert not failures and [record['inputs'][0][1] for record in results] == [3] * 5  # bytes of 'old'
 
 
 @pytest.mark.parametrize(
-    'error, told',
+    'error, message',
     [
         (OSError(errno.ENOSPC, 'no room', 'pred-2.nii'), 'pred-2.nii'),
         (RuntimeError('CUDA out of memory'), 'out of memory'),
     ],
 )
-def test_what_ends_a_run_ends_it_from_a_worker_too(machine, error, told):
+def test_an_error_that_ends_the_run_does_so_from_a_worker_too(machine, error, message):
     def step(case):
         if case.number == 2:
             raise error
         time.sleep(0.2)
         return case.number
 
-    with pytest.raises(type(error), match=told):
+    with pytest.raises(type(error), match=message):
         run_cases.run_cases(step, FIVE, 'test', workers=TWO)
-    assert not workers()
+    assert not running_workers()
 
 
-def test_what_cannot_come_back_is_a_failure_of_its_case(machine, capsys):
+def test_a_result_that_cannot_be_pickled_is_a_failure_of_its_case(machine, capsys):
     results, failures = run_cases.run_cases(
         lambda case: threading.Lock() if case.number == 2 else case.number, FIVE, 'test', workers=TWO
     )
@@ -383,7 +385,7 @@ run_script(main, '')
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_run_ends_with_its_processes(tmp_path, number):
-    """With those at work, whether the signal reaches the main process alone or, as Ctrl-C, all of them."""
+    """SIGINT is sent to all processes, as by Ctrl-C; the other signals to the main process alone."""
     run = subprocess.Popen(
         [sys.executable, '-c', RUN],
         cwd=tmp_path,
@@ -399,7 +401,7 @@ def test_a_run_ends_with_its_processes(tmp_path, number):
         time.sleep(0.02)
     (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
     start = time.monotonic()
-    _, err = run.communicate(timeout=10)  # as soon as nobody holds the pipes any more
+    _, err = run.communicate(timeout=10)  # It returns when no process has the pipes open.
     assert time.monotonic() - start < 2
     while running('-s', str(run.pid)):
         assert time.monotonic() - start < 2
@@ -411,10 +413,8 @@ def test_a_run_ends_with_its_processes(tmp_path, number):
         assert sorted(path.name for path in (tmp_path / 'pred').iterdir()) == ['.lock', '0']
 
 
-def test_report_is_one_line_a_failure(capsys):
+def test_the_report_has_one_line_for_each_failure(capsys):
     assert script.report_results(1, [('volume-\n1', 'two\nlines \udcff')], 'pred', 'python next.py') == 1
     assert capsys.readouterr().out.splitlines()[1] == 'failed: volume-\\n1: two\\nlines \\udcff'
-    assert (
-        script.report_results(1, [], 'pred', 'python next.py') == 0
-        and script.report_results(0, [], 'pred', 'python next.py') == 1
-    )
+    assert script.report_results(1, [], 'pred', 'python next.py') == 0
+    assert script.report_results(0, [], 'pred', 'python next.py') == 1
