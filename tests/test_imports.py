@@ -106,3 +106,29 @@ def test_importing_a_module_changes_nothing_in_the_process():
 @pytest.mark.slow
 def test_imports_run_down_the_floors_of_the_house():
     assert '0 broken' in run_tool('lint-imports', '--no-cache')
+
+
+@pytest.mark.slow
+def test_ruff_finds_nothing_and_would_change_nothing():
+    run_tool('ruff', 'check', '--no-cache', '.')
+    run_tool('ruff', 'format', '--check', '--no-cache', '.')
+
+
+def is_numba_kernel(function: ast.FunctionDef) -> bool:
+    return any(
+        'njit' in ast.unparse(decorator) or 'kernel' in ast.unparse(decorator) for decorator in function.decorator_list
+    )
+
+
+def test_functions_are_short_and_take_few_arguments():
+    """At most 60 lines and 8 arguments beside self, outside numba kernels."""
+    too_long = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not is_numba_kernel(node):
+                arguments = [
+                    argument for argument in [*node.args.args, *node.args.kwonlyargs] if argument.arg != 'self'
+                ]
+                if node.end_lineno - node.lineno >= 60 or len(arguments) > 8:
+                    too_long.append(f'{path.relative_to(ROOT)}: {node.name}')
+    assert not too_long

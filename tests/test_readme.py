@@ -1,4 +1,4 @@
-"""README.md and docs/: tables are what the code and the measurements say; commands run; parameters, files and links exist."""
+"""README.md and docs/: tables agree with code and measurements, commands run, parameters, files and links exist."""
 
 import ast
 import json
@@ -114,7 +114,7 @@ def stages(rows):
 
 
 def test_figures_of_lits_with_a_pencil():
-    """58,638 / 131 = 448 slices of 262,144 pixels; 35 windows of 48 slices, 12 apart; 8 windows in the 200 slices of the benchmark."""
+    """58,638 / 131 = 448 slices of 262,144 pixels; 35 windows of 48 slices, 12 apart; 8 windows in 200 slices."""
     assert lits_estimate.WEIGHT_BYTES == 4 * sum(weights.numel() for weights in ResUNet(training=True).parameters())
     found = stages(
         [

@@ -72,7 +72,7 @@ def alone(training_set):
 
 @pytest.mark.parametrize('ranks, micro_batch_size', [(2, 0), (2, 1), (3, 1), (1, 1)])
 def test_weights_and_validation_do_not_depend_on_ranks_and_micro_batches(training_set, alone, ranks, micro_batch_size):
-    """Five samples a step: three and two for two ranks; two, two and one for three. One rank has none in the last step."""
+    """Five samples a step: three and two for two ranks; two, two and one for three. In the last step one has none."""
     module_dir = f'{ranks}-{micro_batch_size}'
     if ranks == 1:
         out = train(training_set, module_dir, FLOAT64, **OPTIONS, micro_batch_size=micro_batch_size)

@@ -106,6 +106,11 @@ def run_cases(
                 log_remaining_time(stage, cases[number], start, finished, len(voxels))
 
     merge_ranks(cases, outcomes, on_result)
+    return results_and_failures(cases, outcomes)
+
+
+def results_and_failures(cases: Sequence[Any], outcomes: dict[int, CaseOutcome]) -> tuple[list, list[tuple[str, str]]]:
+    """Return the results, and (name, reason) of the cases that failed, both in the order of the cases."""
     in_order = sorted(outcomes.items())
     results = [outcome.result for _, outcome in in_order if outcome.error is None]
     failures = [(cases[number].name, outcome.error) for number, outcome in in_order if outcome.error is not None]
