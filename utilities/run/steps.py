@@ -111,7 +111,8 @@ def run_overlapped(
 ) -> Iterator[tuple[int, CaseOutcome]]:
     """Take the cases through the steps in order, at most as many cases at once as there are steps.
 
-    Every step has its own thread, so that one case is read while another is computed. The arguments are those of run_one_by_one().
+    Every step has its own thread, so that one case is read while another is computed. The arguments are those of
+    run_one_by_one().
     """
     threads = [ThreadPoolExecutor(1) for _ in steps]
     try:
