@@ -8,6 +8,7 @@ import zipfile
 import pytest
 import torch
 
+from net.ResUNet import ResUNet
 from utilities.base.errors import InputError
 from utilities.inference import checkpoint
 from utilities.training import save_checkpoint
@@ -164,3 +165,40 @@ def test_two_networks_in_one_state_dict_are_refused(tmp_path):
     torch.save({**weights, **{f'module.{name}': tensor for name, tensor in weights.items()}}, tmp_path / 'a.pth')
     with pytest.raises(InputError, match='a.pth: wanted the weights of one network'):
         checkpoint.load_weights(torch.nn.Linear(3, 2), tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_weights_load_with_and_without_prefix(tmp_path, prefix):
+    source, target = ResUNet(training=False), ResUNet(training=False)
+    weights = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    save_checkpoint.save_checkpoint(tmp_path / 'net9-0.1-0.1.pth', weights)
+    save_checkpoint.save_checkpoint(tmp_path / 'net10-0.1-0.1.pth', weights)
+    assert checkpoint.load_weights(target, tmp_path).name == 'net10-0.1-0.1.pth'
+    assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))
+
+
+def test_wrong_checkpoints_are_refused(tmp_path):
+    network, path = ResUNet(training=False), tmp_path / 'a.pth'
+    state = network.state_dict()
+    save_checkpoint.save_checkpoint(path, {k: v for k, v in state.items() if not k.startswith('map4')})
+    with pytest.raises(InputError, match=r'missing \(2\): map4.0.bias, map4.0.weight'):
+        checkpoint.load_weights(network, path)
+    save_checkpoint.save_checkpoint(
+        path, {**state, 'map4.0.weight': torch.zeros(2, 32, 1, 1, 1), 'other': torch.zeros(1)}
+    )
+    with pytest.raises(
+        InputError, match=r'unknown \(1\): other.*map4.0.weight wanted \(1, 32, 1, 1, 1\), got \(2, 32, 1, 1, 1\)'
+    ):
+        checkpoint.load_weights(network, path)
+    path.write_bytes(b'no checkpoint')
+    with pytest.raises(InputError, match='is no checkpoint'):
+        checkpoint.load_weights(network, path)
+    with pytest.raises(InputError, match='no such file'):
+        checkpoint.load_weights(network, tmp_path / 'none.pth')
+
+
+def test_a_malicious_weight_of_the_network_runs_nothing(tmp_path):
+    torch.save({'map4.0.bias': Malicious(tmp_path / 'made')}, tmp_path / 'malicious.pth')
+    with pytest.raises(InputError):
+        checkpoint.load_weights(ResUNet(training=False), tmp_path / 'malicious.pth')
+    assert not (tmp_path / 'made').exists()
