@@ -37,5 +37,7 @@ class CrfSettings:
             value = getattr(self, name)
             if not 0 < value < inf:
                 raise ValueError(f'{name}: wanted a number above 0, got {value}')
+        if not 0.5 < self.confidence < 1:
+            raise ValueError(f'confidence: wanted a number above 0.5 and below 1, got {self.confidence}')
         if not 0 <= self.tolerance < 1:
             raise ValueError(f'tolerance: wanted 0 to below 1, got {self.tolerance}')
