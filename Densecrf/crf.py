@@ -20,13 +20,13 @@ from Densecrf.permutohedral import refine_by_pydensecrf
 from utilities.image.bounding_box import bounding_box, count_per_slice
 
 ENGINES = {'grid': refine_by_grid, 'pydensecrf': refine_by_pydensecrf}
-MAX_HU = 1e30  # a larger value is no CT, and its square would be infinite in float32
+MAX_HU = 1e30  # no CT has larger values, and their square would be infinite in float32
 
 
 def dense_crf(image: np.ndarray, mask: np.ndarray, settings: CrfSettings, dimensions: int = 3) -> np.ndarray:
     """Return the mask, uint8 of 0 and 1, after the mean-field iterations of a dense CRF.
 
-    Neither array is changed. A CRF whose mask is empty stays empty.
+    Neither array is changed. An empty mask stays empty; with dimensions 2, so does every empty slice.
 
     Args:
         image: CT in HU, (z, y, x), any number type and memory order.

@@ -10,11 +10,12 @@ where the sign is + inside the mask and - outside, and c is the confidence in th
 - Spatial kernel: a Gaussian in (z, y, x) is a product of convolutions along the axes, and so is its K 1.
 - Bilateral kernel: a wide Gaussian in (z, y, x, v), where v is the intensity. As in the bilateral grid (Paris and
   Durand, ECCV 2006), the voxels are splatted to a coarse grid with linear weights, the grid is blurred along each axis,
-  and the voxels are sliced from it with the same weights. Splatting and slicing blur a little themselves; the variance
-  of the Gaussian along each axis is reduced by theirs.
+  and the voxels are sliced from it with the same weights. Linear splatting and slicing also blur, so their variance
+  is subtracted from that of the Gaussian along each axis.
 
-A grid plane of one z is stored as (y, x v): row y holds one line along v for each node x. Every line ends with zeros,
-so that a single convolution blurs all lines of a plane along v and none runs into the next.
+A grid plane of one z has the shape (y nodes, x nodes * stride), written (y, x v) below: a row of the plane consists of
+one line along v for each node x. Every line ends with zeros, so that one convolution of the whole plane blurs all lines
+along v without mixing neighbouring lines.
 
 The slices of voxels between two neighbouring grid planes are one unit of work, called an interval. Each interval splats
 into two planes of its own, so threads never add to the same number, and the number of threads does not change a bit of
@@ -35,13 +36,11 @@ from utilities.base import machine
 from utilities.base.errors import InputError
 
 MAX_DISTANCE = 3.7  # standard deviations at which a kernel is cut off: 1e-3 of its height
-CELL_SIZES = (
-    0.5,
-    0.7,
-    1,
-)  # along z, y, x, in standard deviations: the first that gives few enough cells; along v it is 1
-MAX_CELLS_PER_VOXEL = 4  # with these the memory is a third of pydensecrf's
-FREE_CELLS = 2**20  # a grid of so few cells is never too large
+# Cell sizes along z, y and x, in standard deviations. The first one is used whose grid is not too large. Along v the
+# cell size is always 1.
+CELL_SIZES = 0.5, 0.7, 1
+MAX_CELLS_PER_VOXEL = 4  # a grid of this size needs a third of pydensecrf's memory
+FREE_CELLS = 2**20  # a grid with up to this number of cells is accepted for any number of voxels
 BLOCK = 4096  # voxels convolved at a time, so that they stay in the first-level cache
 SPLAT_ONES, START, ITERATE = range(3)  # steps of the mean field; see _process_slices
 
@@ -78,17 +77,17 @@ class IntensityAxis(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What does not change during the iterations, besides the voxels."""
+    """The weights, kernels and grid positions of one mean field; the iterations do not change them."""
 
-    z_fraction: np.ndarray  # of Axis, for each slice
-    y_cell: np.ndarray  # of Axis, for each row
-    y_fraction: np.ndarray
-    x_offset: np.ndarray  # for each column: where the line of its node begins in a grid row
-    x_fraction: np.ndarray
+    z_fraction: np.ndarray  # Axis.fraction of each slice
+    y_cell: np.ndarray  # Axis.cell of each row
+    y_fraction: np.ndarray  # Axis.fraction of each row
+    x_offset: np.ndarray  # for each column, the index in a grid row at which the line of its node begins
+    x_fraction: np.ndarray  # Axis.fraction of each column
     intensity: IntensityAxis
     spatial_kernels: tuple  # half kernels along z, y, x
     spatial_norms: tuple  # D^-1/2 of these convolutions along z, y, x
-    unary_weight: np.float32  # these three are halved, as l is in tanh(l / 2)
+    unary_weight: np.float32  # the three weights are halved, because p = tanh(l / 2)
     spatial_weight: np.float32
     bilateral_weight: np.float32
 
@@ -96,15 +95,15 @@ class Model(NamedTuple):
 def refine_by_grid(image: np.ndarray, mask: np.ndarray, settings: CrfSettings, dimensions: int) -> np.ndarray:
     """Return the mask, bool (z, y, x), after the mean-field iterations.
 
-    Memory: 12 bytes per voxel and three grids of float32; with dimensions 2, those of as many slices as there are
-    threads.
+    Memory: 12 bytes per voxel and three grids of float32. With dimensions 2, this counts only the slices that are
+    refined at the same time, one per thread.
 
     Args:
         image: HU, (z, y, x), finite.
         mask: bool, (z, y, x), not empty.
-        settings: the CRF's parameters; the engine is not looked at.
+        settings: the CRF's parameters; `engine` is ignored.
         dimensions: 3 for one CRF over the volume; 2 for one CRF per slice, several slices at a time. A slice without
-            liver stays without.
+            liver stays empty.
 
     Raises:
         InputError: the grid would have too many cells.
@@ -135,7 +134,7 @@ class MeanField:
         """
         self.settings, self.map = settings, map_function
         lowest, highest = float(image.min()), float(image.max())
-        v_nodes, v_size, v_kernel = _divide(highest - lowest, settings.s3, settings.s3)
+        v_nodes, v_size, v_kernel = _place_nodes(highest - lowest, settings.s3, settings.s3)
         stride = v_nodes + len(v_kernel) - 1
         z_axis, y_axis, x_axis = _choose_axes(image.shape, stride, settings)
         unary = log(settings.confidence / (1 - settings.confidence))
@@ -156,12 +155,10 @@ class MeanField:
         self.voxels = Voxels(image, mask.view(np.uint8), *(np.empty(image.shape, np.float32) for _ in range(3)))
 
         self.intervals = z_axis.nodes - 1
-        self.bounds = np.searchsorted(
-            z_axis.cell, range(self.intervals + 1)
-        )  # first slice of each interval, and the end
-        planes = (
-            z_axis.nodes if len(image) > 1 else 1
-        )  # a single slice lies on the first plane, and the second is empty
+        # The first slice of each interval, and at the end the number of slices.
+        self.bounds = np.searchsorted(z_axis.cell, range(self.intervals + 1))
+        # A single slice lies exactly on the first plane, so the second plane is not needed.
+        planes = z_axis.nodes if len(image) > 1 else 1
         self.blurred = np.empty((planes, y_axis.nodes, x_axis.nodes * stride), np.float32)
         self.sums = np.empty((self.intervals, 2, *self.blurred.shape[1:]), np.float32)
 
@@ -183,14 +180,17 @@ class MeanField:
         return sum(self.map(self._process_interval, repeat(step, self.intervals), range(self.intervals)))
 
     def _process_interval(self, step: int, k: int) -> int:
+        """Do a step on the slices of interval k; return the number of labels that it changed."""
         start, stop = self.bounds[k], self.bounds[k + 1]
         return _process_slices(step, start, stop, self.voxels, self.model, self.blurred[k : k + 2], self.sums[k])
 
     def _blur(self) -> None:
         """Fill the blurred grid from the sums of the intervals."""
-        list(self.map(self._blur_plane, range(len(self.blurred))))  # list: waits for all, and raises their exceptions
+        # list() waits for all planes and raises their exceptions.
+        list(self.map(self._blur_plane, range(len(self.blurred))))
 
     def _blur_plane(self, k: int) -> None:
+        """Fill plane k of the blurred grid."""
         _blur_plane(self.sums, k, self.blur_kernels, int(self.model.intensity.stride), self.blurred[k])
 
 
@@ -214,20 +214,20 @@ def _choose_axes(shape: tuple[int, ...], stride: int, settings: CrfSettings) -> 
 def _make_axis(n: int, sigma: float, cell_size: float) -> Axis:
     """Return the grid axis for n slices of voxels, of which the first and the last lie on nodes.
 
-    sigma: standard deviation of the bilateral kernel (voxels). cell_size: largest distance of two nodes (standard
-    deviations); it is at least one voxel.
+    sigma: standard deviation of the bilateral kernel (voxels). cell_size: largest distance between two neighbouring
+    nodes (standard deviations); a size below one voxel is raised to one voxel.
     """
     max_distance = max(cell_size * sigma, 1)
-    nodes, distance, _ = _divide(n - 1, sigma, max_distance)
+    nodes, distance, _ = _place_nodes(n - 1, sigma, max_distance)
     position = np.arange(n) / distance
     cell = np.minimum(position.astype(int), nodes - 2)
     fraction = position - cell
     # Splatting and slicing with linear weights have the variance 2 f (1 - f) cells^2 at the fraction f.
-    half_kernel = _divide(n - 1, sigma, max_distance, 2 * (fraction * (1 - fraction)).mean())[2]
+    half_kernel = _place_nodes(n - 1, sigma, max_distance, 2 * (fraction * (1 - fraction)).mean())[2]
     return Axis(nodes, cell, fraction.astype(np.float32), half_kernel)
 
 
-def _divide(
+def _place_nodes(
     extent: float, sigma: float, max_distance: float, interpolation_variance: float = 1 / 3
 ) -> tuple[int, float, np.ndarray]:
     """Return the number of nodes (2 or more) over an extent, their distance, and the half kernel of the blur.
@@ -342,7 +342,8 @@ def _slice(grid_row, offset, x_fraction, v_fraction, stride, out):
 def _splat(values, offset, x_fraction, v_fraction, stride, grid_row):
     """Add the voxels of a row to a grid row: the transpose of _slice.
 
-    It alternates between the two halves of the row, because sums into one cell have to wait for each other.
+    It alternates between the two halves of the row: neighbouring voxels often add to the same cell, and then one
+    addition has to wait for the other.
     """
     one = np.uint32(1)
     half = (len(values) + 1) // 2
@@ -361,7 +362,7 @@ def _splat(values, offset, x_fraction, v_fraction, stride, grid_row):
 
 
 @kernel
-def _start(mask, unary_weight, values, norm):
+def _start_from_mask(mask, unary_weight, values, norm):
     """Set norm to D^-1/2, where `values` is K 1; then set `values` to the halved unary logit."""
     for i in range(len(mask)):
         norm[i] = 1 / np.sqrt(values[i])
@@ -447,8 +448,7 @@ def _smooth_slice(p, z, half_kernels, out):
         for k in range(-reach, reach + 1):
             source = rows[reach + y + k : reach + y + k + n].reshape(-1)
             _add_scaled(source, y_kernel[abs(k)], work[:n].reshape(-1))
-        for i in range(n):
-            padded[i, :nx] = work[i]
+        padded[:n, :nx] = work[:n]
         _convolve(padded[:n].reshape(-1), x_kernel, 1, out[y : y + n].reshape(-1))
 
 
@@ -494,7 +494,7 @@ def _process_slices(step, start, stop, voxels, model, blurred, sums):
                 _slice(grid_row, offset, model.x_fraction, v_fraction, intensity.stride, values)
                 zy_norm = z_norm[z] * y_norm[y]
                 if step == START:
-                    _start(mask, model.unary_weight, values, norm)
+                    _start_from_mask(mask, model.unary_weight, values, norm)
                 else:
                     spatial_weight = model.spatial_weight * zy_norm
                     _add_terms(

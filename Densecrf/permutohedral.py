@@ -1,5 +1,7 @@
 """The dense CRF of the package pydensecrf, which filters on a permutohedral lattice, as the reference uses it."""
 
+from typing import Any
+
 import numpy as np
 
 from Densecrf.crf_settings import CrfSettings
@@ -33,7 +35,7 @@ def run_mean_field(image: np.ndarray, mask: np.ndarray, settings: CrfSettings) -
     return most_probable_label(probability, mask.shape)
 
 
-def build_crf(image, mask, settings):
+def build_crf(image: np.ndarray, mask: np.ndarray, settings: CrfSettings) -> Any:
     """Return a pydensecrf.densecrf.DenseCRF with the unary, the spatial and the bilateral term."""
     try:
         from pydensecrf.densecrf import DenseCRF
@@ -55,7 +57,7 @@ def build_crf(image, mask, settings):
     return crf
 
 
-def most_probable_label(probability, shape):
+def most_probable_label(probability: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return where liver is more probable than background, from pydensecrf's matrix (2, voxels)."""
     background, liver = np.asarray(probability)
     return (liver > background).reshape(shape)

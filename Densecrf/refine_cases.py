@@ -23,13 +23,14 @@ from utilities.volumes.checks import check_header
 from utilities.volumes.geometry import Geometry, require_same_grid
 from utilities.volumes.read_write import read_ct, read_label, write_volume
 
-# Peak memory in bytes for a voxel of a CT whose box is most of it; benchmarks/benchmark.py measures it.
+# Peak memory in bytes per voxel of a CT, measured by benchmarks/benchmark.py with a bounding box that covers most of
+# the CT.
 BYTES_PER_VOXEL = {'grid': 20, 'pydensecrf': 60}
 
 
 @dataclass(frozen=True)
 class CaseSettings:
-    """What the refined mask of a case and its row of metrics depend on, besides the case's files.
+    """The settings that decide the refined mask of a case and its row of metrics.
 
     Args:
         crf: parameters of the CRF.
@@ -57,15 +58,17 @@ class Prediction:
 
     @property
     def name(self) -> str:
+        """Name of the case."""
         return self.case.name
 
     @property
     def voxels(self) -> int:
+        """Number of voxels of the case's CT."""
         return self.case.voxels
 
     @property
     def inputs(self) -> list:
-        """What the refined mask and its row depend on, besides the settings."""
+        """The files and the spacing that decide the refined mask and its row of metrics."""
         return [*self.case.files, self.mask_path, self.case.spacing]
 
     @property
@@ -149,7 +152,7 @@ def refine_case(prediction: Prediction, settings: CaseSettings, manifest: Manife
     mask = read_mask(prediction.mask_path, case, ct.shape, geometry, settings.grid_tolerance)
     label = read_mask(case.label, case, ct.shape, geometry, settings.grid_tolerance) if case.label else None
     if not mask.any():
-        log.warning(one_line(f'{prediction.mask_path}: the prediction is empty, and stays so'))
+        log.warning(one_line(f'{prediction.mask_path}: the prediction is empty, so the refined mask is empty as well'))
     refined = refine_in_box(ct, mask, settings.crf, settings.dimensions, settings.margin)
 
     file_name = f'{prediction.output_name}.nii'
