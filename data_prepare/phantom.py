@@ -8,6 +8,7 @@ few bytes for each voxel, and the number of threads does not change a byte.
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +17,7 @@ from data_prepare.phantom_anatomy import CAVITY, LIVER, TISSUES, TUMOUR, draw_an
 from data_prepare.phantom_slice import paint_slice
 from utilities.base import machine
 
-SLAB = 16  # slices that share one noise generator; part of what a seed means, so not to be tuned for speed
+SLAB = 16  # slices that share one noise generator; another value would change the CT of every seed
 BLUR_MM = 0.6  # standard deviation of the scanner's point spread
 BLUR_VOXELS = 0.5, 2.0  # its smallest and largest value: a voxel averages over its own extent
 NOISE_HU = 12.0  # standard deviation of the noise
@@ -70,9 +71,8 @@ def fill_slab(
     noise = np.random.default_rng([seed, start // SLAB]).standard_normal((stop - start, *ct.shape[1:]), np.float32)
     noise = ndimage.gaussian_filter(noise, (0, NOISE_BLUR, NOISE_BLUR), mode='wrap')
     kernel = ndimage.gaussian_filter1d(np.eye(1, 9, 4)[0], NOISE_BLUR)
-    gain = NOISE_HU / float(
-        (kernel**2).sum()
-    )  # filtering along each of two axes multiplies the deviation by sqrt(sum of squares)
+    # Filtering along each of the two axes multiplies the standard deviation by the root of the kernel's sum of squares.
+    gain = NOISE_HU / float((kernel**2).sum())
     ct[start:stop] = np.rint(blurred[start - first : stop - first] + gain * noise).clip(-1024, 3071)
 
 
@@ -86,12 +86,7 @@ def tissues(seed: int, shape: Sequence[int]) -> np.ndarray:
         (0.5 + ((np.arange(n) + 0.5) / n - middle) / scale).astype(np.float32)
         for n, middle, scale in zip(shape, anatomy.body.middle[::-1], anatomy.body.scale[::-1])
     ]
-    volume = np.empty(shape, np.uint8)
-
-    def fill_slice(number: int) -> None:
-        volume[number] = paint_slice(anatomy, x, y, z[number])
-
-    in_threads(fill_slice, range(shape[0]))
+    volume = np.stack(in_threads(partial(paint_slice, anatomy, x, y), z))
     keep_one_piece(volume)
     return volume
 
@@ -105,17 +100,19 @@ def keep_one_piece(volume: np.ndarray) -> None:
         volume[box][(pieces > 0) & (pieces != largest)] = CAVITY
 
 
-def in_threads(function: Callable[[int], None], items: Iterable[int]) -> None:
-    """Call `function` with every item, several at once."""
+def in_threads(function: Callable[[Any], Any], items: Iterable) -> list:
+    """Call `function` with every item, several at the same time, and return the results in order."""
     with ThreadPoolExecutor(min(MAX_THREADS, machine.threads())) as pool:
-        list(pool.map(function, items))  # the list makes an exception surface
+        return list(pool.map(function, items))
 
 
 def is_integer(value: object) -> bool:
+    """Return whether a value is an integer of Python or NumPy; a bool is none."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape as a tuple of int; raise ValueError unless it is 3 integers of 16 or more."""
     try:
         if len(shape) == 3 and all(is_integer(n) and n >= 16 for n in shape):
             return tuple(int(n) for n in shape)
@@ -125,6 +122,7 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_spacing(spacing: Sequence[float]) -> list[float]:
+    """Return a spacing as floats; raise ValueError unless it is 3 finite numbers above 0."""
     try:
         values = [float(s) for s in spacing if np.isfinite(s) and s > 0]
         if len(values) == len(spacing) == 3:

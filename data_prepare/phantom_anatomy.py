@@ -8,6 +8,7 @@ part of what a seed means: a draw that is added, removed or moved changes every 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Tissue numbers. TUMOUR + i is the tumour with the index i, since every tumour has its own HU.
 (
@@ -46,7 +47,7 @@ TISSUES = TUMOUR + MAX_TUMOURS
 
 
 def only(*tissues: int) -> np.ndarray:
-    """Return a boolean table that is True for these tissue numbers and False for all others."""
+    """Return a bool array, indexed by tissue number, that is True for these tissues and False for all others."""
     table = np.zeros(TISSUES, bool)
     table[list(tissues)] = True
     return table
@@ -88,7 +89,7 @@ class Tube:
 
 @dataclass(frozen=True)
 class Part:
-    """A shape that becomes `tissue` where the tissue that is already there is in the table `over`.
+    """A shape to be painted as `tissue` over those pixels whose tissue so far is True in the array `over`.
 
     extent: an ellipsoid is painted where its squared radius is below `extent`; the radius of a tube is multiplied by
         it.
@@ -172,7 +173,7 @@ def draw_anatomy(seed: int) -> Anatomy:
     )
 
 
-def make_ellipsoid(centre, radii, degrees=(0, 0, 0)) -> Ellipsoid:
+def make_ellipsoid(centre: ArrayLike, radii: ArrayLike, degrees: ArrayLike = (0, 0, 0)) -> Ellipsoid:
     """Return an ellipsoid with these radii, rotated about x, then y, then z."""
     rotation = np.eye(3)
     for axis, angle in enumerate(np.radians(degrees)):
@@ -185,12 +186,12 @@ def make_ellipsoid(centre, radii, degrees=(0, 0, 0)) -> Ellipsoid:
     return Ellipsoid(np.asarray(centre, float), np.linalg.inv(covariance), np.sqrt(np.diag(covariance)))
 
 
-def make_tube(start, end, radius: float, end_radius: float | None = None) -> Tube:
+def make_tube(start: ArrayLike, end: ArrayLike, radius: float, end_radius: float | None = None) -> Tube:
     """Return a tube; without `end_radius` it is as wide at its end as at its start."""
     return Tube(np.asarray(start, float), np.asarray(end, float), radius, radius if end_radius is None else end_radius)
 
 
-def draw_near(rng: np.random.Generator, centre, spread) -> np.ndarray:
+def draw_near(rng: np.random.Generator, centre: ArrayLike, spread: ArrayLike) -> np.ndarray:
     """Draw a point or three angles, each uniform within `spread` of `centre`."""
     return np.asarray(centre) + rng.uniform(-1, 1, 3) * spread
 

@@ -61,7 +61,8 @@ def box_slices(x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray) 
     """Return the (row, column) slices of the pixels between two corners (x, y), or None if there are none."""
     rows = slice(*np.searchsorted(y, (low[1], high[1])))
     columns = slice(*np.searchsorted(x, (low[0], high[0])))
-    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+    is_empty = rows.start >= rows.stop or columns.start >= columns.stop
+    return None if is_empty else (rows, columns)
 
 
 def paint_part(image: np.ndarray, part: Part, x: np.ndarray, y: np.ndarray, z: np.float32) -> None:
@@ -70,9 +71,9 @@ def paint_part(image: np.ndarray, part: Part, x: np.ndarray, y: np.ndarray, z: n
         row = np.searchsorted(y, axis_y(part.shape, z) if part.fluid_y is None else part.fluid_y)
         rows = slice(row) if part.side == 'front' else slice(row, None)
         image, y = image[rows], y[rows]
-    inside = inside_tube if isinstance(part.shape, Tube) else inside_ellipsoid
-    if found := inside(part.shape, part.extent, x, y, z):
-        box, mask = found
+    find_inside = inside_tube if isinstance(part.shape, Tube) else inside_ellipsoid
+    if cross_section := find_inside(part.shape, part.extent, x, y, z):
+        box, mask = cross_section
         pixels = image[box]
         pixels[mask & part.over[pixels]] = part.tissue
 
@@ -94,7 +95,9 @@ def inside_ellipsoid(
     if abs(z - ellipsoid.centre[2]) > bounds[2]:
         return None
     box = box_slices(x, y, ellipsoid.centre - bounds, ellipsoid.centre + bounds)
-    return box and (box, ellipsoid.squared_radius(x[None, box[1]], y[box[0], None], z) < extent)
+    if not box:
+        return None
+    return box, ellipsoid.squared_radius(x[None, box[1]], y[box[0], None], z) < extent
 
 
 def inside_tube(
@@ -118,7 +121,10 @@ def inside_tube(
 
 
 def superellipse(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Return the form of the body's outline, below 1 inside; width and height are half axes."""
+    """Return a function of the pixels that is 1 on the outline of the body and less inside.
+
+    width and height: half axes of the outline.
+    """
     half, power = np.float32(0.5), np.float32(2.4)
     return np.abs((x - half) / np.float32(width)) ** power + np.abs((y - half) / np.float32(height)) ** power
 
@@ -129,6 +135,7 @@ def body_size(z: np.float32) -> tuple[float, float]:
 
 
 def paint_table_and_wall(image: np.ndarray, body: Body, x: np.ndarray, y: np.ndarray, z: np.float32) -> None:
+    """Paint the table, and the body from the skin to the cavity, each layer over the inside of the one before."""
     image[np.abs(y - (0.845 - 0.35 * (x - 0.5) ** 2)) * np.ones_like(x) < 0.006] = TABLE
     width, height = body_size(z)
     for inset, tissue in ((0, SKIN), (0.006, FAT), (body.fat, MUSCLE), (body.fat + body.muscle, CAVITY)):
@@ -181,7 +188,9 @@ def liver_surface(liver: Liver, x: np.ndarray, y: np.ndarray, z: np.float32) -> 
     return surface
 
 
-def elliptic(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], half_axes: tuple[float, float]) -> np.ndarray:
+def ellipse_squared_radius(
+    x: np.ndarray, y: np.ndarray, centre: tuple[float, float], half_axes: tuple[float, float]
+) -> np.ndarray:
     """Return the squared radius of the pixels about the centre of an ellipse: 1 on the ellipse, less inside."""
     (cx, cy), (rx, ry) = centre, half_axes
     return ((x - np.float32(cx)) / np.float32(rx)) ** 2 + ((y - np.float32(cy)) / np.float32(ry)) ** 2
@@ -201,10 +210,10 @@ def paint_spine(image: np.ndarray, inside: np.ndarray, x: np.ndarray, y: np.ndar
         (BONE, height > 0.35, (0.5, 0.75), (0.009, 0.035)),  # spinous process
     ):
         if is_present:
-            image[inside & (elliptic(x, y, centre, half_axes) < 1)] = tissue
-    image[inside & (elliptic(x, y, (0.5, 0.708), (0.034, 0.03)) < 0.42)] = CANAL
+            image[inside & (ellipse_squared_radius(x, y, centre, half_axes) < 1)] = tissue
+    image[inside & (ellipse_squared_radius(x, y, (0.5, 0.708), (0.034, 0.03)) < 0.42)] = CANAL
     waist = 1 if height < 0.2 else 1 + 0.12 * np.cos(2 * np.pi * (height - 0.2) / 0.8)
-    column = elliptic(x, y, (0.5, 0.645), (0.053, 0.043)) / waist
+    column = ellipse_squared_radius(x, y, (0.5, 0.645), (0.053, 0.043)) / waist
     image[inside & (column < 1)] = DISC if height < 0.2 else BONE
     if 0.25 < height < 0.95:
         image[inside & (column < 0.8)] = MARROW
