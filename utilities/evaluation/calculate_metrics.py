@@ -27,8 +27,8 @@ def calculate_metrics(
 
     The surface is the mask minus its erosion with the 18-neighbourhood; voxels beyond the volume's border are
     background. If both masks are empty, overlaps are 1, errors and distances 0. If one is empty, overlaps are 0,
-    distances inf, and rvd is -1 or inf. The memory depends on the number of surface voxels alone, but a mask that is
-    neither uint8 nor bool is copied.
+    distances inf, and rvd is -1 or inf. The memory depends only on the number of surface voxels, except that a
+    mask that is neither uint8 nor bool is copied.
 
     Args:
         real_mask: (z, y, x), non-zero is liver.
@@ -127,8 +127,7 @@ def surface_tree(mask: np.ndarray, spacing: Sequence[float]) -> SurfaceTree | No
 
 def count_voxels(real: np.ndarray, predicted: np.ndarray) -> tuple[int, int, int]:
     """Count the non-zero voxels of two masks (z, y, x) of one shape: in the real one, in the predicted one, in both."""
-    n_real, n_predicted, n_both = count_overlap(as_bytes(real), as_bytes(predicted))
-    return int(n_real), int(n_predicted), int(n_both)
+    return tuple(count_overlap(as_bytes(real), as_bytes(predicted)).tolist())
 
 
 @njit(cache=True, nogil=True)

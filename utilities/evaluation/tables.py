@@ -15,10 +15,10 @@ from utilities.base.log import log
 from utilities.base.machine import describe_machine
 from utilities.evaluation.calculate_metrics import count_voxels, metrics_against
 
-# The columns of the reference come first, then the others.
+# The columns of the reference's table; all other columns follow them.
 FIRST_COLUMNS = ['dice', 'jaccard', 'voe', 'fnr', 'fpr', 'assd', 'rmsd', 'msd', 'time']
 PRINTED_METRICS = 'dice', 'assd', 'hd95', 'surface_dice'
-FORMULA_STARTS = '=', '+', '-', '@', '\t', '\r'  # a spreadsheet takes a text that starts so for a formula
+FORMULA_STARTS = '=', '+', '-', '@', '\t', '\r'  # a spreadsheet reads a text with such a start as a formula
 
 
 def score(
@@ -68,7 +68,8 @@ def write_tables(
 
     Args:
         folder: an existing folder.
-        name: file name of the tables without its ending; in the summary's, 'summary' replaces 'result'.
+        name: file name of the tables without its ending; it contains 'result', which the summary's name replaces by
+            'summary'.
         rows: one row of `score` per case, with its time added.
         parameters: the effective parameters, for the summary.
         failures: (case, reason) of the cases that failed, for the summary.
@@ -112,7 +113,7 @@ def make_table(rows: Sequence[dict]) -> tuple[pandas.DataFrame, float | None]:
 
 def write_workbook(path: Path, sheets: dict[str, pandas.DataFrame]) -> None:
     """Write tables as the sheets of an Excel file."""
-    # The workbook is made in memory: on a full disk, zipfile would print more than the script's one line.
+    # The workbook is made in memory, because zipfile prints a traceback of its own if the disk is full.
     workbook = io.BytesIO()
     with pandas.ExcelWriter(workbook, engine='openpyxl') as writer:
         for sheet_name, table in sheets.items():
@@ -122,7 +123,7 @@ def write_workbook(path: Path, sheets: dict[str, pandas.DataFrame]) -> None:
 
 
 def in_cell(name: str) -> str:
-    """Return a name as the text of a cell: on one line, and never taken for a formula by a spreadsheet."""
+    """Return a name as the text of a table cell: on one line, with a leading ' where it would be read as a formula."""
     text = one_line(name)
     return f"'{text}" if name.startswith(FORMULA_STARTS) else text
 

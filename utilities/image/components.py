@@ -67,9 +67,11 @@ def scan_runs(rows, first_run, runs):
 
 @njit(cache=True, nogil=True)
 def has_change(chunk, inside):
-    """Return whether a run starts or ends within part of a row; inside: a run reaches the chunk's start.
+    """Return whether a run starts or ends within `chunk`, a part of a row.
 
-    It has no branches, so that many voxels are compared at once.
+    inside: whether the voxel before the chunk belongs to a run.
+
+    The loop has no branches, so that LLVM vectorises it.
     """
     change = np.uint8(0)
     for x in range(len(chunk)):
@@ -90,8 +92,8 @@ def find_root(parent, run):
 def join_rows(parent, runs, a, a_stop, b, b_stop, reach):
     """Join the runs of two neighbouring rows that touch.
 
-    a, a_stop and b, b_stop: first run and end of each row. reach: 0 if two runs touch that share an x; 1 if those touch
-    as well of which one ends where the other starts.
+    The runs of the rows are those with the numbers [a, a_stop) and [b, b_stop). reach: 0 if two runs touch only where
+    they share an x; 1 if it is also enough that one ends at x - 1 and the other starts at x (they touch diagonally).
     """
     while a < a_stop and b < b_stop:
         if runs[a, 0] < runs[b, 1] + reach and runs[b, 0] < runs[a, 1] + reach:

@@ -8,12 +8,12 @@ from utilities.image.components import background_runs, fill_outside, find_runs,
 def keep_liver(mask: np.ndarray, maximum_hole: float) -> np.ndarray:
     """Return the largest component of a mask with its small holes filled, uint8 of 0 and 1.
 
-    Components are 6-connected; of several that are the largest, the first in raster order is kept. A hole is a
+    Components are 6-connected; among equally large ones, the first in raster order is kept. A hole is a
     component of the background (18-connectivity, scikit-image's 2) of fewer than `maximum_hole` voxels. The largest
-    component of the background is no hole if it touches the volume's border, so that a small volume does not become all
-    liver. An empty mask stays empty.
+    component of the background is never a hole if it touches the volume's border; otherwise a volume with a background
+    smaller than `maximum_hole` would become liver everywhere. An empty mask stays empty.
 
-    Besides the result, the memory depends on the number of runs alone; a mask that is neither uint8 nor bool is copied.
+    Besides the result, the memory depends only on the number of runs; a mask that is neither uint8 nor bool is copied.
 
     Args:
         mask: (z, y, x), non-zero is liver.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from scipy import ndimage
 
-NEGLIGIBLE = 1e-8  # smaller weights become 0, so that a new sample depends on few old ones and no weight is denormal
+NEGLIGIBLE = 1e-8  # smaller weights are set to 0: a new sample then depends on few old ones, and no weight is denormal
 ROWS = 32  # new samples in one product
 SLICES = 16  # slices resampled in plane at a time
 
@@ -40,7 +40,9 @@ def zoom(array: np.ndarray, factors: Sequence[float], order: int, dtype: DTypeLi
         raise ValueError(f'factors: wanted an output of one voxel or more, got {shape} from {array.shape}')
     dtype = np.dtype(dtype or array.dtype)
     axes = [axis for axis in range(array.ndim) if shape[axis] != array.shape[axis]]
-    axes.sort(key=lambda axis: shape[axis] / array.shape[axis])  # those that shrink most first: less to compute
+    axes.sort(
+        key=lambda axis: shape[axis] / array.shape[axis]
+    )  # axes that shrink most come first, which saves computation
     if order == 0:
         for axis in axes:
             array = array.take(nearest_samples(array.shape[axis], shape[axis]), axis)
@@ -49,7 +51,7 @@ def zoom(array: np.ndarray, factors: Sequence[float], order: int, dtype: DTypeLi
         return cast(array, dtype)
     in_plane = [axis for axis in axes if axis > 0]
     if in_plane:
-        plane_dtype = working_dtype(array) if 0 in axes else dtype  # rounded only once, at the end
+        plane_dtype = working_dtype(array) if 0 in axes else dtype  # integers are rounded once, after the last axis
         array = zoom_in_plane(array, in_plane, shape, order, plane_dtype)
     return zoom_axis(array, 0, shape[0], order, dtype) if 0 in axes else array
 

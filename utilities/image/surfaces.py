@@ -2,8 +2,8 @@
 
 The surface voxels lie in a binary tree of bounding boxes, whose leaves hold LEAF voxels that are neighbours along a
 Z-order curve. A search visits only nodes that may hold a voxel nearer than the nearest one so far. It searches for all
-voxels of a leaf together, and starts with the bound that the previous leaf's result gives, so that a far island costs
-little more than a near one.
+voxels of a leaf together, and starts with an upper bound from the previous leaf's result, so that voxels far from the
+other surface cost little more than near ones.
 
 Each kernel runs in one thread and releases Python's global lock.
 """
@@ -22,8 +22,8 @@ class SurfaceTree:
 
     Attributes:
         n: number of voxels.
-        leaves: (leaves, 3, LEAF) float64: z, y, x of the voxels' centres in mm, in the order of the curve. The last
-            leaf is filled up with copies of the last voxel.
+        leaves: (leaves, 3, LEAF) float64: z, y, x of the voxels' centres in mm, in the order of the curve. Copies of
+            the last voxel pad the last leaf.
         boxes: (2 x leaves, 2, 3) float64: lowest and highest z, y, x of each node. Node 1 is the root, node i has the
             children 2i and 2i + 1, and leaf i is the node leaves + i.
     """
@@ -64,7 +64,8 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
 def scan_surface(mask, voxels):
     """Return the number of surface voxels of a mask, and store them in `voxels` unless that is of length 0."""
     depth, height, width = mask.shape
-    interior, n = np.empty(width, np.uint8), 0  # interior: is a voxel of the row inside the mask with all neighbours?
+    interior = np.empty(width, np.uint8)  # 1 where a voxel of the row and all its neighbours are inside the mask
+    n = 0
     for z in range(depth):
         for y in range(height):
             row = mask[z, y]
@@ -155,10 +156,12 @@ def search(queries, query_boxes, targets, target_boxes, squares):
     """
     # Nodes that are still to be visited, at most one per level, and their squared distances to the query's box.
     stack, stack_squares = np.empty(MAX_DEPTH, np.int64), np.empty(MAX_DEPTH)
-    previous, z, y, x = np.inf, 0.0, 0.0, 0.0  # the last voxel of the previous leaf: distance to its target, centre
+    # The last voxel of the previous leaf: the distance to its nearest target, and its centre.
+    previous, z, y, x = np.inf, 0.0, 0.0, 0.0
     for q in range(len(queries)):
         query, box, best = queries[q], query_boxes[len(queries) + q], squares[q]
-        # Triangle inequality: the target nearest to the previous voxel bounds the distance. 1e-9 allows for rounding.
+        # By the triangle inequality, the distance to the previous voxel's nearest target is an upper bound. 1e-9
+        # allows for rounding.
         for i in range(LEAF):
             bound = previous + np.sqrt((query[0, i] - z) ** 2 + (query[1, i] - y) ** 2 + (query[2, i] - x) ** 2)
             best[i] = bound * bound * (1 + 1e-9)
@@ -168,10 +171,8 @@ def search(queries, query_boxes, targets, target_boxes, squares):
             if square < worst:
                 if node < len(targets):
                     near, far = 2 * node, 2 * node + 1
-                    square, far_square = (
-                        squared_distance(box, target_boxes[near]),
-                        squared_distance(box, target_boxes[far]),
-                    )
+                    square = squared_distance(box, target_boxes[near])
+                    far_square = squared_distance(box, target_boxes[far])
                     if far_square < square:
                         near, far, square, far_square = far, near, far_square, square
                     stack[n_stack], stack_squares[n_stack] = far, far_square
