@@ -19,6 +19,7 @@ from utilities.volumes.formats.shared import Header
 from utilities.volumes.geometry import Geometry, rounded
 
 NIFTI_HEADER = 352  # bytes before the voxels in the NIfTI files that we write
+WRITTEN_ENDINGS = ('.nii.gz', '.nii', '.nrrd', '.mha')  # of the formats that hold a volume in one file
 MIN_SPACING = 0.001  # mm
 MAX_EXTENT = 5000  # mm
 MAX_ORIGIN = 1e6  # mm
@@ -120,8 +121,11 @@ def read_label(path: Path, spacing: Spacing | None = None) -> tuple[np.ndarray, 
 def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write a (z, y, x) array with its geometry to one file, which appears whole or not at all.
 
-    Raises OSError; its errno is ENOSPC, EDQUOT or EFBIG if there is no room.
+    Raises InputError for any ending but those of WRITTEN_ENDINGS, and OSError if the file cannot be written; its errno
+    is ENOSPC, EDQUOT or EFBIG if there is no room.
     """
+    if ending(path) not in WRITTEN_ENDINGS:
+        raise InputError(f'{path}: wanted a name that ends in {", ".join(WRITTEN_ENDINGS)} to write one file')
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # An OSError reports what went wrong, once.
     image = sitk.GetImageFromArray(array)
     image.SetSpacing([float(v) for v in geometry.spacing])

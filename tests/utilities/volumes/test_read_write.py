@@ -28,6 +28,13 @@ def test_round_trip(tmp_path, ending, kind):
     assert [p.name for p in tmp_path.iterdir()] == [f'volume-1{ending}']  # nothing half-written beside it
 
 
+@pytest.mark.parametrize('ending', ['.hdr', '.img', '.nhdr', '.mhd', '.raw', ''])
+def test_only_one_file_is_written(tmp_path, ending):
+    with pytest.raises(InputError, match=f'volume-1{ending}: wanted a name that ends in .nii.gz'):
+        write_volume(tmp_path / f'volume-1{ending}', np.zeros((2, 2, 2), np.int16), OBLIQUE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_ct_is_clipped_before_the_cast(tmp_path):
     write_volume(tmp_path / 'volume-1.nii', np.full((2, 2, 2), 70000, np.int32), OBLIQUE)
     assert (read_ct(tmp_path / 'volume-1.nii', -200, 200)[0] == 200).all()
