@@ -9,7 +9,7 @@ A later value wins: this file, then the --parameters files, then the --name=valu
 """
 
 # ---------------------------------------------------------------------------- folders and files
-train_ct_path = './data/train/CT/'  # folder of the CTs to train on, volume-N.nii, .nii.gz, .hdr, .nrrd, .nhdr, .mha, .mhd
+train_ct_path = './data/train/CT/'  # folder of the CT volumes to train on: volume-N in NIfTI, NRRD or MetaImage
 train_seg_path = './data/train/seg/'  # folder of their labels, segmentation-N: 0 background, 1 liver, 2 tumour
 test_ct_path = './data/test/CT/'  # folder of the CT volumes to predict
 test_seg_path = './data/test/seg/'  # folder of their labels; a case without label is predicted and not scored
