@@ -28,7 +28,7 @@ from utilities.base.errors import InputError, one_line
 from utilities.base.log import log
 from utilities.run import run_cases
 from utilities.run.script import run_script
-from utilities.viewing.dataset_figure import count_hu, draw_dataset
+from utilities.viewing.dataset_figure import count_hu, describe_share, draw_dataset
 from utilities.viewing.figure_files import save_figure
 from utilities.volumes.cases import Case, find_cases
 from utilities.volumes.geometry import require_same_grid
@@ -95,13 +95,13 @@ def count_liver(liver: np.ndarray, values: np.ndarray, window: tuple[float, floa
 
 
 def print_table(table: pandas.DataFrame, window: tuple[float, float]) -> None:
-    """Print the cases, and what they say together."""
+    """Log the table of the cases, the mean slice distance, and the shares over all cases."""
     log.info(table.to_string(float_format='{:.3f}'.format))
     log.info(f'mean slice distance: {table["spacing_z"].mean():.2f} mm')
-    inside = table['inside'].sum() / table['liver'].sum()
-    log.info(f'liver voxels inside [{window[0]}, {window[1]}] HU: {inside:.2%}')
-    log.info(f'slices that hold liver: {table["liver_slices"].sum() / table["slices"].sum():.2%}')
-    log.info(f'liver pixels in those slices: {table["liver"].sum() / table["pixels"].sum():.2%}')
+    inside = describe_share(table['inside'], table['liver'])
+    log.info(f'liver voxels inside [{window[0]}, {window[1]}] HU: {inside}')
+    log.info(f'slices that hold liver: {describe_share(table["liver_slices"], table["slices"])}')
+    log.info(f'liver pixels in those slices: {describe_share(table["liver"], table["pixels"])}')
 
 
 if __name__ == '__main__':

@@ -27,3 +27,13 @@ def test_the_table_agrees_with_a_count_by_hand(data_folder, script):
     assert (data_folder / 'img/dataset.png').read_bytes().startswith(b'\x89PNG')
     finished = script('data_prepare/analyse_dataset.py', spacing_override="{'volume-0': [1, 1, 4]}")
     assert '4.00 mm' in finished.stdout
+
+
+def test_a_data_set_without_liver_has_no_shares_of_liver(data_folder, script):
+    empty = np.zeros((4, 10, 10), np.uint8)
+    write_volume(data_folder / 'data/train/seg/segmentation-0.nii', empty, Geometry((1, 1, 2.5)))
+    finished = script('data_prepare/analyse_dataset.py')
+    assert finished.returncode == 0, finished.stderr
+    assert 'HU: none' in finished.stdout and 'liver pixels in those slices: none' in finished.stdout
+    assert 'slices that hold liver: 0.00%' in finished.stdout
+    assert 'nan' not in finished.stdout and 'Warning' not in finished.stderr
