@@ -1,7 +1,7 @@
-"""Show the curve and the parameters of a training in visdom, for a training that ran without a visdom server.
+"""Show the curve and the parameters of a training in visdom after it ran without a visdom server.
 
 In:   module_dir/loss.csv, module_dir/parameters.json
-Out:  the plots of a training with a server, in visdom (visdom_server, visdom_port)
+Out:  in visdom (visdom_server, visdom_port), the plots that train_ds.py would have shown
 
     make visdom                              in another terminal
     python scripts/send_to_visdom.py

@@ -57,7 +57,7 @@ class CaseToDraw:
 
     @property
     def voxels(self) -> int:
-        """Number of voxels of the CT."""
+        """Number of voxels of the CT, by which run_cases estimates the memory."""
         return self.case.voxels
 
 
@@ -130,7 +130,7 @@ def draw_cases(para: SimpleNamespace, results: dict[str, StageResult]) -> tuple[
 
 
 def find_cases_to_draw(para: SimpleNamespace, results: dict[str, StageResult], names: list[str]) -> list[CaseToDraw]:
-    """Find the cases of the given names whose CT exists; the others are warned of."""
+    """Find the cases of the given names whose CT exists; log a warning for each of the others."""
     all_cases = find_cases(para.test_ct_path, 'test_ct_path', para.test_seg_path, para.spacing_override)
     case_of = {in_cell(case.ct.name): case for case in all_cases}
     predicted, refined = list_masks(para.pred_path), list_masks(para.crf_path)
@@ -154,7 +154,7 @@ def find_cases_to_draw(para: SimpleNamespace, results: dict[str, StageResult], n
 
 
 def check_masks(case: CaseToDraw) -> list[str]:
-    """Return a warning if the predicted mask of a case does not exist any more."""
+    """Return a warning if the predicted mask of a case no longer exists, else an empty list."""
     return [] if case.mask_paths['prediction'] else ['its mask was removed; the picture is drawn without it']
 
 

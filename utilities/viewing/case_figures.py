@@ -69,7 +69,7 @@ class Row:
 
     @property
     def scale(self) -> float:
-        """Pixels per mm with which the panels fill the width, or the height that they may have."""
+        """Pixels per mm: the largest scale at which the panels fit into WIDTH and MAX_PANEL_HEIGHT."""
         free_width = WIDTH - GAP * (len(self.panels) + 1)
         return min(free_width / sum(panel.width for panel in self.panels), MAX_PANEL_HEIGHT / self.panel_height)
 
@@ -147,7 +147,7 @@ def make_overview_row(case: CaseVolumes) -> Row:
 
 
 def make_worst_slices_row(case: CaseVolumes) -> Row:
-    """Return the row of the axial slices of a case that differ most from the label; without panels if none does."""
+    """Return the row of the axial slices that differ most from the label; without panels if no slice differs."""
     case = turn_to_patient_view(case)
     masks, spacing = case.masks, case.geometry.spacing
     compared = [mask for name, mask in masks.items() if name != 'label']
@@ -173,7 +173,7 @@ def turn_to_patient_view(case: CaseVolumes) -> CaseVolumes:
 
 
 def make_panel(case: CaseVolumes, caption: str, index: tuple[int | slice, ...]) -> Panel:
-    """Return the panel of a plane of a case in the patient's view; index: (z, y, x), one of them a number.
+    """Return the panel of a plane of a case in the patient's view; index: (z, y, x), one int and two slices.
 
     The pixels are copied, so that the volumes need not stay in memory. In coronal and sagittal planes the head is on
     top.
@@ -259,7 +259,7 @@ def draw_panel(axes: Axes, panel: Panel, window: tuple[float, float]) -> None:
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, name: str) -> None:
-    """Draw the outline of a mask (rows, columns) in the style that belongs to its name; of an empty mask nothing."""
+    """Draw the outline of a mask (rows, columns) in the style of its name; an empty mask has none."""
     if not mask.any():
         return
     padded = np.pad(mask, 1)  # closes the outline of a mask that touches the border

@@ -60,6 +60,6 @@ class CasePanes:
         return draw_case(read_case(case, mask_paths, self.window, self.grid_tolerance), self.window)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the panes that the server does not have yet."""
         if self.client:
             self.client.close()

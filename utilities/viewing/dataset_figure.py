@@ -50,18 +50,18 @@ def draw_dataset(table: pandas.DataFrame, hu_counts: np.ndarray, window: tuple[f
 
 
 def describe_share(part: pandas.Series, whole: pandas.Series) -> str:
-    """Return the sum of one column as a percentage of another's; 'none' where that is 0."""
+    """Return the sum of one column as a percentage of another's, such as '12.34%'; 'none' if that sum is 0."""
     return f'{part.sum() / whole.sum():.2%}' if whole.sum() else 'none'
 
 
 def draw_histogram(axes: Axes, values: pandas.Series, edges: np.ndarray, mark: float, mark_name: str) -> None:
-    """Draw how many cases have which value, and a line at the value `mark`."""
+    """Draw a histogram of one value of each case, and a dashed line at the value `mark`."""
     counts, _ = np.histogram(values, edges)
     axes.stairs(counts, edges, fill=True, color=BAR_COLOUR)
     axes.axvline(mark, color=MARK_COLOUR, lw=1.5, ls=(0, (5, 3)), label=mark_name)
     filled = np.flatnonzero(counts)
-    last = filled[-1] + 2 if len(filled) else 1
-    axes.set(ylabel='cases', xlim=(0, edges[last]))
+    last_edge = filled[-1] + 2 if len(filled) else 1
+    axes.set(ylabel='cases', xlim=(0, edges[last_edge]))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     leave_room_for_legend(axes)
 
@@ -71,8 +71,8 @@ def draw_hu(axes: Axes, counts: np.ndarray, window: tuple[float, float]) -> None
     lower, upper = window
     axes.axvspan(lower, upper, ymax=0.83, color=PALE_COLOUR, zorder=0, label=f'window, {lower:g} to {upper:g} HU')
     axes.stairs(counts / max(1, counts.sum()), HU_EDGES, fill=True, color=BAR_COLOUR, label='liver')
-    beyond = (upper - lower) / 2
-    axes.set(ylabel='liver voxels per 10 HU', xlim=(lower - beyond, upper + beyond))
+    margin = (upper - lower) / 2
+    axes.set(ylabel='liver voxels per 10 HU', xlim=(lower - margin, upper + margin))
     leave_room_for_legend(axes)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(PercentFormatter(1))

@@ -60,6 +60,6 @@ def sort_worst_first(table: pandas.DataFrame) -> list[str]:
 
 
 def name_crf(crf_path: Path | str) -> str:
-    """Return '2D CRF' or '3D CRF', as the records in `crf_path` say; 'CRF' if they say neither, or both."""
+    """Return '2D CRF' or '3D CRF', from the records in `crf_path`; 'CRF' if there are no records or both kinds."""
     dimensions = [settings.get('dimensions') for settings in settings_of_cases(crf_path) if isinstance(settings, dict)]
     return f'{dimensions[0]}D CRF' if dimensions in ([2], [3]) else 'CRF'

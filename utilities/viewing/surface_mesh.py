@@ -25,7 +25,7 @@ def extract_surface(mask: np.ndarray, geometry: Geometry, max_triangles: int = 6
         max_triangles: 100 or more.
 
     Returns:
-        Vertices (n, 3): x to the patient's left, y to the back, z to the head, mm. Triangles (m, 3): numbers of
+        Vertices (n, 3): x to the patient's left, y to the back, z to the head, mm. Triangles (m, 3): indices of
         vertices. Both are empty if the mask is.
     """
     mask = np.ascontiguousarray(mask != 0).view(np.uint8)

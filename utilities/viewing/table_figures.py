@@ -13,7 +13,7 @@ TABLE_COLOURS = (COLOURS['prediction'], COLOURS['CRF'])
 BOX_PLOTS = {'dice': 'Dice', 'assd': 'ASSD, mm'}  # columns of the box plots, and their titles
 LIMITS_FACTOR = 1.96  # standard deviations on both sides of the mean that hold 95% of normal differences
 MAX_NAME_LENGTH = 20  # characters of a name that are written
-MAX_NAMED = 5  # up to so many cases all are named; of more, those outside the limits of agreement
+MAX_NAMED = 5  # with more cases, only those outside the limits of agreement are named
 
 
 def draw_bland_altman(tables: dict[str, pandas.DataFrame]) -> Figure:
@@ -92,7 +92,7 @@ def name_cases(axes: Axes, means: pandas.Series, differences: pandas.Series) -> 
 
 
 def draw_box_plots(tables: dict[str, pandas.DataFrame]) -> Figure:
-    """Draw box plots of Dice and ASSD, a box for each table; a case is a dot, and a line joins its dots.
+    """Draw box plots of Dice and ASSD, one box per table; each case is a dot, and a line joins the dots of one case.
 
     Infinite distances, those of empty masks, are left out and counted below the box.
 

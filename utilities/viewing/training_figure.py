@@ -16,17 +16,18 @@ NAMES = ('head 1 (coarsest)', 'head 2', 'head 3', 'head 4 (output)', 'weighted s
 COLOURS = ('#CC79A7', '#56B4E9', '#E69F00', '#0072B2', '0.35')  # of LOSSES
 VALIDATION_COLOUR, BEST_COLOUR = '#009E73', '#D55E00'
 TICK_STEPS = [1, 2, 5, 10]  # distances of ticks, times a power of ten
-MAX_POINTS = 1500  # of a longer training, a band is drawn in place of the single steps
-RUNNING_MEANS = 50  # a running mean extends over the number of steps divided by this
-MAX_MARKED_VALIDATIONS = 60  # of more validations, only the line is drawn
+MAX_POINTS = 1500  # with more steps, a band replaces the lines of single steps
+RUNNING_MEANS = 50  # a running mean covers 1 / RUNNING_MEANS of all steps
+MAX_MARKED_VALIDATIONS = 60  # with more validations, the line has no markers
 
 
 def draw_loss_curve(path: Path | str) -> Figure:
     """Draw the losses of a loss.csv over steps and epochs, the validation Dice if there is one, and the learning rate.
 
-    Pale: the single steps, or, of more than MAX_POINTS steps, a band that holds the middle 80% of them. Strong: running
-    means. The best epoch has the highest validation Dice or, without validation, the lowest mean loss of the output
-    head. A table without rows gives a figure that says so. Raises InputError if the file is no such table.
+    Pale lines are single steps; with more than MAX_POINTS steps, a pale band from the 10th to the 90th percentile
+    replaces them. Strong lines are running means. The best epoch has the highest validation Dice or, without
+    validation, the lowest mean loss of the output head. A table without rows gives a figure with the text 'no step
+    yet'. Raises InputError if a column is missing or holds text.
     """
     table = read_losses(path)
     if table.empty:
@@ -77,7 +78,7 @@ def read_losses(path: Path | str) -> pandas.DataFrame:
 def draw_losses(axes: Axes, table: pandas.DataFrame) -> None:
     """Draw the losses of a table over its steps, with the epochs on top."""
     count = len(table)
-    groups = np.arange(count) * min(count, MAX_POINTS) // count  # of consecutive steps, one for each point
+    groups = np.arange(count) * min(count, MAX_POINTS) // count  # number of the drawn point that each step belongs to
     last_rows = np.flatnonzero(np.diff(groups, append=groups[-1] + 1))
     steps = table['step'].to_numpy()[last_rows]
     means = table[list(LOSSES)].rolling(max(1, count // RUNNING_MEANS), min_periods=1).mean()

@@ -21,7 +21,7 @@ from utilities.base.log import log
 
 RETRY_INTERVAL = 30  # seconds between two attempts to reach the server
 CLOSE_TIMEOUT = 5  # seconds without progress after which `close` stops waiting
-SEND_INTERVAL = 5  # seconds between two rounds of sending; a round takes some hundredths of a second from the work
+SEND_INTERVAL = 5  # seconds between two rounds of sending; a round delays the training by some hundredths of a second
 PLOT_MARGIN = {'l': 60, 'r': 20, 't': 30, 'b': 55}  # pixels; no title above, since the pane's bar already shows it
 MAX_IMAGES = 24  # newest images that stay in memory for a server that comes back
 
@@ -35,7 +35,7 @@ class VisdomClient(threading.Thread):
         folder: folder of the results that are shown.
         server: address of the server, such as 'http://localhost'.
         port: its port.
-        consequence: ends the one warning that is logged when no server answers; '' logs none.
+        consequence: last part of the warning, logged once, that no server answers; '' logs no warning.
     """
 
     def __init__(self, folder: Path | str, server: str, port: int, consequence: str = '') -> None:
@@ -92,7 +92,7 @@ class VisdomClient(threading.Thread):
         self.has_changes.set()
 
     def close(self) -> None:
-        """Send what is left, and return once all is sent or the server makes no progress for CLOSE_TIMEOUT seconds."""
+        """Send the remaining changes; stop waiting once the server makes no progress for CLOSE_TIMEOUT seconds."""
         self.is_closing.set()
         self.has_changes.set()
         before = -1
@@ -130,12 +130,12 @@ class VisdomClient(threading.Thread):
             self.has_changes.clear()
 
     def list_panes(self) -> list['PlotPane | ImagePane | TextPane']:
-        """Return the panes of this moment; the calling thread may add others meanwhile."""
+        """Return a copy of the list of panes, since another thread may add panes while they are sent."""
         with self.lock:
             return list(self.panes.values())
 
     def warn_once(self, error: Exception) -> None:
-        """Log that no server answers, and what follows from it, the first time only."""
+        """Log that no server answers and the consequence, the first time only."""
         if self.consequence:
             log.warning(
                 f'warning: no visdom server answers at {self.server}:{self.port} ({type(error).__name__}): '

@@ -28,7 +28,7 @@ PROBE_ADDRESS = 'https://unpkg.com/jquery@3.1.1/dist/jquery.min.js'  # one of th
 
 
 def install_front_end() -> None:
-    """Install visdom's front end; if the npm registry cannot be reached, by visdom's own download from other sites.
+    """Install visdom's front end from the npm registry, or else by visdom's own download from other sites.
 
     Raises InputError if neither works.
     """
@@ -53,7 +53,7 @@ async def serve(port: int) -> int:
 
     Raises InputError if the port cannot be used.
     """
-    for noisy in ('tornado.general', 'tornado.access'):  # they report style sheets and icons that visdom lacks
+    for noisy in ('tornado.general', 'tornado.access'):  # they warn of style sheets and icons that visdom does not have
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     tornado_settings['autoreload'] = False  # else the server restarts whenever a file of this repository is edited
     application = Application(port=port, env_path=DEFAULT_ENV_PATH)
@@ -82,7 +82,7 @@ def save_environments(environments: dict[str, Any], saved_hashes: dict[str, int]
     """Write the environments that changed since they were last written.
 
     Args:
-        environments: the server's, {name: content}.
+        environments: {name: content}, as the server holds them.
         saved_hashes: {name: hash of the text that was last written}; updated.
     """
     for name, environment in environments.items():
